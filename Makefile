@@ -1,0 +1,43 @@
+# Everything a person or CI runs. Each target installs what it needs by itself.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: help serve test check bench schemas clean
+
+help: ## what can be run
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/serve.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/serve.stamp
+
+serve: $(VENV)/serve.stamp ## run the server (ARGS="--port 9000" for more)
+	$(BIN)/hermes-ws serve $(ARGS)
+
+test: $(VENV)/dev.stamp ## run the tests, on every core
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+check: $(VENV)/dev.stamp ## ruff, mypy, pyright, import-linter, generated schemas
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/hermes-ws schema --check
+
+bench: $(VENV)/dev.stamp ## measure, and print ratios (ARGS="--quick" for a short run)
+	$(BIN)/python -m bench $(ARGS)
+
+schemas: $(VENV)/dev.stamp ## write schemas/ and the generated tables anew
+	$(BIN)/hermes-ws schema --write
+
+clean: ## remove what was built
+	rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache

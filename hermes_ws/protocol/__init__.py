@@ -1,0 +1,18 @@
+"""What travels: the types of ``hermes.v1`` and nothing else. No I/O here.
+
+``events`` go out and have a ``seq``; ``control`` frames go out and have none; ``commands`` come in; ``values`` are
+what they are made of; ``codec`` turns them into bytes and back; ``close`` are the close codes; ``schema`` writes
+all of it down for other languages.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["BEARER_PREFIX", "PROTOCOL"]
+
+PROTOCOL: Final = "hermes.v1"
+"""Name of the protocol, and of the WebSocket subprotocol."""
+
+BEARER_PREFIX: Final = "hermes.bearer."
+"""A subprotocol that begins with this carries a key, base64url-encoded."""
