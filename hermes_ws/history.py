@@ -1,0 +1,85 @@
+"""What an agent is shown of a conversation: who said what, and what the tools answered.
+
+One :class:`AssistantTurn` for every finished step, empty ones included, so that an agent can tell from the history
+alone how far it is. That is what makes an agent's loop restartable: it keeps nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hermes_ws.protocol.values import ContentPart, ToolStatus
+from hermes_ws.state import Message, Reasoning, State, Step, ToolCall, UserMessage
+
+__all__ = ["AssistantTurn", "CallMade", "HistoryEntry", "ToolAnswer", "UserTurn", "history"]
+
+
+@dataclass(frozen=True, slots=True)
+class UserTurn:
+    """What the user said. ``steered``: it was said to a run that was already going."""
+
+    run_id: str
+    text: str
+    content: list[ContentPart]
+    steered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallMade:
+    """A tool call that the assistant asked for."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantTurn:
+    """One step: what the model said and which tools it asked for. ``partial``: it was stopped meanwhile."""
+
+    run_id: str
+    text: str
+    reasoning: str
+    calls: list[CallMade] = field(default_factory=list[CallMade])
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """What a tool call came to."""
+
+    call_id: str
+    name: str
+    status: ToolStatus
+    output: str
+    content: list[ContentPart] | None
+
+
+HistoryEntry = UserTurn | AssistantTurn | ToolAnswer
+
+
+def history(state: State) -> list[HistoryEntry]:
+    """The conversation so far, oldest first. An unfinished step shows once it holds something final."""
+    entries: list[HistoryEntry] = []
+    for entry in state.timeline:
+        if isinstance(entry, UserMessage):
+            entries.append(UserTurn(entry.run_id, entry.text, entry.content, entry.steered))
+        else:
+            entries.extend(_step(entry))
+    return entries
+
+
+def _step(step: Step) -> list[HistoryEntry]:
+    said = [i for i in step.items if isinstance(i, Message) and i.status == "completed"]
+    calls = [i for i in step.items if isinstance(i, ToolCall)]
+    if not (step.finished or said or calls):
+        return []
+    turn = AssistantTurn(
+        run_id=step.run_id,
+        text="".join(m.text for m in said),
+        reasoning="\n\n".join(i.text for i in step.items if isinstance(i, Reasoning)),
+        calls=[CallMade(c.call_id, c.name, c.arguments) for c in calls],
+        partial=any(m.partial for m in said),
+    )
+    return [turn, *(ToolAnswer(c.call_id, c.name, c.status, c.output, c.content) for c in calls)]

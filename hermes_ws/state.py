@@ -1,0 +1,670 @@
+"""What a conversation's log adds up to: the fold.
+
+:class:`State` is changed by :meth:`State.apply` alone, one event at a time, and the tables below say which event is
+legal when. An illegal event raises :class:`~hermes_ws.errors.IllegalTransition` and changes nothing. Everything that
+the server knows of a conversation after a restart comes through here, from the log; what is not in the log
+(a queued run's options) is passed in beside it.
+
+The tables: for each kind of thing, event -> {state before: state after}. ``None`` is "not there yet".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Literal, TypeVar
+
+from hermes_ws.errors import IllegalTransition
+from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.control import SnapshotState
+from hermes_ws.protocol.values import (
+    Annotations,
+    By,
+    Config,
+    ContentPart,
+    Input,
+    Item,
+    MessageItem,
+    ProgressInfo,
+    QueuedRun,
+    ReasoningItem,
+    RunStatus,
+    RunSummary,
+    TextPart,
+    ToolCallItem,
+    ToolStatus,
+    Usage,
+)
+
+__all__ = [
+    "ACTIVE",
+    "INTERACTION",
+    "MESSAGE",
+    "REASONING",
+    "RUN",
+    "TERMINAL",
+    "TOOL_CALL",
+    "Message",
+    "Reasoning",
+    "Run",
+    "State",
+    "Steer",
+    "Step",
+    "ToolCall",
+    "UserMessage",
+    "as_parts",
+    "as_text",
+]
+
+Table = dict[str, dict[str | None, str]]
+
+RUN: Final[Table] = {
+    "run.queued": {None: "queued"},
+    "run.started": {None: "running", "queued": "running"},
+    "run.recovered": {"running": "running", "waiting": "waiting", "stopping": "stopping"},
+    "run.waiting": {"running": "waiting", "stopping": "stopping"},
+    "run.resumed": {"waiting": "running", "stopping": "stopping"},
+    "run.stopping": {"running": "stopping", "waiting": "stopping", "stopping": "stopping"},
+    "run.completed": {"running": "completed"},
+    "run.failed": {"running": "failed", "waiting": "failed", "stopping": "failed"},
+    "run.cancelled": {"queued": "cancelled", "stopping": "cancelled"},
+}
+MESSAGE: Final[Table] = {
+    "message.started": {None: "in_progress"},
+    "message.delta": {"in_progress": "in_progress"},
+    "message.completed": {"in_progress": "completed"},
+    "item.discarded": {"in_progress": "discarded"},
+}
+REASONING: Final[Table] = {
+    "reasoning.delta": {None: "in_progress", "in_progress": "in_progress"},
+    "reasoning.available": {None: "completed", "in_progress": "completed"},
+    "item.discarded": {"in_progress": "discarded", "completed": "discarded"},
+}
+TOOL_CALL: Final[Table] = {
+    "tool.started": {None: "started"},
+    "tool.executing": {"started": "executing"},
+    "tool.output": {"executing": "executing"},
+    "tool.completed": {"started": "completed", "executing": "completed"},
+}
+INTERACTION: Final[Table] = {
+    "interaction.requested": {None: "open"},
+    "interaction.resolved": {"open": "resolved"},
+}
+ACTIVE: Final = frozenset({"running", "waiting", "stopping"})
+"""A run in one of these holds the conversation; there is at most one (guarantee 9)."""
+TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
+
+
+def as_parts(value: Input) -> list[ContentPart]:
+    """An input as content parts."""
+    return [TextPart(text=value)] if isinstance(value, str) else list(value)
+
+
+def as_text(value: Input) -> str:
+    """The text of an input, its parts joined by newlines."""
+    return value if isinstance(value, str) else "\n".join(p.text for p in value if isinstance(p, TextPart))
+
+
+@dataclass(slots=True)
+class UserMessage:
+    """What the user said: a run's input, or a steer that was applied."""
+
+    item_id: str
+    run_id: str
+    content: list[ContentPart]
+    text: str
+    steered: bool = False
+
+    def view(self) -> MessageItem:
+        return MessageItem(
+            item_id=self.item_id,
+            run_id=self.run_id,
+            role="user",
+            status="completed",
+            text=self.text,
+            content=self.content,
+            steered=self.steered or None,
+        )
+
+
+@dataclass(slots=True)
+class Message:
+    """What the assistant says, as it grows."""
+
+    item_id: str
+    run_id: str
+    step: int
+    status: Literal["in_progress", "completed"] = "in_progress"
+    chunks: list[str] = field(default_factory=list[str])
+    content: list[ContentPart] = field(default_factory=list[ContentPart])
+    partial: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self.chunks)
+
+    def view(self) -> MessageItem:
+        return MessageItem(
+            item_id=self.item_id,
+            run_id=self.run_id,
+            role="assistant",
+            step=self.step,
+            status=self.status,
+            text=self.text,
+            content=self.content,
+            partial=self.partial or None,
+        )
+
+
+@dataclass(slots=True)
+class Reasoning:
+    """A block of reasoning, as it grows."""
+
+    item_id: str
+    run_id: str
+    step: int
+    status: Literal["in_progress", "completed"] = "in_progress"
+    chunks: list[str] = field(default_factory=list[str])
+
+    @property
+    def text(self) -> str:
+        return "".join(self.chunks)
+
+    def view(self) -> ReasoningItem:
+        return ReasoningItem(
+            item_id=self.item_id, run_id=self.run_id, step=self.step, status=self.status, text=self.text
+        )
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A tool call. ``chunks`` is what it printed so far, and its final output once it is over."""
+
+    call_id: str
+    run_id: str
+    step: int
+    name: str
+    source: str
+    title: str
+    arguments: dict[str, Any]
+    annotations: Annotations
+    started_at: int
+    status: ToolStatus = "started"
+    chunks: list[str] = field(default_factory=list[str])
+    truncated: bool = False
+    structured: Any = None
+    content: list[ContentPart] | None = None
+    progress: ProgressInfo | None = None
+    duration_ms: int | None = None
+
+    @property
+    def phase(self) -> str:
+        """Its place in the table :data:`TOOL_CALL`."""
+        return self.status if self.status in ("started", "executing") else "completed"
+
+    @property
+    def output(self) -> str:
+        return "".join(self.chunks)
+
+    def view(self) -> ToolCallItem:
+        return ToolCallItem(
+            call_id=self.call_id,
+            run_id=self.run_id,
+            step=self.step,
+            name=self.name,
+            source=self.source,
+            title=self.title,
+            status=self.status,
+            arguments=self.arguments,
+            annotations=self.annotations,
+            output=self.output,
+            truncated=self.truncated,
+            structured=self.structured,
+            content=self.content,
+            progress=self.progress,
+            duration_ms=self.duration_ms,
+        )
+
+
+StepItem = Message | Reasoning | ToolCall
+TextItem = TypeVar("TextItem", Message, Reasoning)
+
+
+@dataclass(slots=True)
+class Step:
+    """One model call and the tools it asked for."""
+
+    run_id: str
+    number: int
+    started_at: int
+    finished: bool = False
+    items: list[StepItem] = field(default_factory=list[StepItem])
+
+
+Entry = UserMessage | Step
+
+
+@dataclass(slots=True)
+class Steer:
+    """Text for a running run that was not applied yet."""
+
+    steer_id: str
+    text: str
+    by: By
+    if_late: Literal["queue", "return"] = "queue"
+
+
+@dataclass(slots=True)
+class Run:
+    """A run that is queued or active."""
+
+    run_id: str
+    status: RunStatus
+    input: Input
+    by: By
+    agent_name: str = ""
+    model: str = ""
+    attempt: int = 1
+    retry_of: str | None = None
+    started_at: int = 0
+    waiting_since: int | None = None
+    waited_ms: int = 0
+    step: Step | None = None
+    open: dict[str, StepItem] = field(default_factory=dict[str, StepItem])
+    interactions: list[str] = field(default_factory=list[str])
+    steers: dict[str, Steer] = field(default_factory=dict[str, Steer])
+    usage: Usage = field(default_factory=Usage.zero)
+    output: str = ""
+    stopped_by: By | None = None
+    stop_mode: Literal["graceful", "now"] | None = None
+
+    def elapsed_ms(self, now: int) -> int:
+        """How long the run has been working; the time it waited for people does not count (guarantee 7)."""
+        waiting = now - self.waiting_since if self.waiting_since is not None else 0
+        return now - self.started_at - self.waited_ms - waiting
+
+    def view(self) -> RunSummary:
+        return RunSummary(
+            run_id=self.run_id,
+            status=self.status,
+            agent_name=self.agent_name,
+            model=self.model,
+            attempt=self.attempt,
+            step=self.step.number if self.step else 0,
+            by=self.by,
+            started_at=self.started_at,
+            usage=self.usage,
+            retry_of=self.retry_of,
+        )
+
+
+class State:
+    """One conversation, folded. Read freely; change only by :meth:`apply`."""
+
+    def __init__(self, conversation_id: str) -> None:
+        self.conversation_id = conversation_id
+        self.epoch: str | None = None
+        self.head = 0
+        self.last_ts = 0
+        self.config = Config()
+        self.config_version = 0
+        self.runs: dict[str, Run] = {}
+        self.ended: dict[str, RunStatus] = {}
+        self.active: Run | None = None
+        self.queue: list[str] = []
+        self.timeline: list[Entry] = []
+        self.calls: dict[str, ToolCall] = {}
+        self.interactions: dict[str, ev.InteractionRequested] = {}
+        self.resolutions: dict[str, ev.InteractionResolved] = {}
+        self.usage = Usage.zero()
+
+    # -- the fold --------------------------------------------------------------------------------------
+
+    def apply(self, event: ev.Event) -> None:
+        """Fold one event. Raises :class:`IllegalTransition`, with the state as it was."""
+        if event.seq != self.head + 1:
+            raise IllegalTransition(f"seq {event.seq} after {self.head}")
+        if (self.epoch is None) != isinstance(event, ev.ConversationCreated):
+            raise IllegalTransition(f"{ev.event_type(event)} at seq {event.seq}")
+        self._FOLDS[type(event)](self, event)
+        self.head = event.seq
+        self.last_ts = max(self.last_ts, event.ts)
+
+    def skip(self, to: int) -> None:
+        """Pass over events that are not here (compacted, or deltas whose finals follow) up to and with ``to``."""
+        if to < self.head:
+            raise IllegalTransition(f"cannot skip back from {self.head} to {to}")
+        self.head = to
+
+    def _created(self, e: ev.ConversationCreated) -> None:
+        self.epoch = e.epoch
+
+    def _configured(self, e: ev.ConversationConfigured) -> None:
+        if e.version != self.config_version + 1:
+            raise IllegalTransition(f"configuration version {e.version} after {self.config_version}")
+        self.config, self.config_version = e.config, e.version
+
+    def _run_queued(self, e: ev.RunQueued) -> None:
+        _move(RUN, e, self._status(e.run_id))
+        if not 1 <= e.position <= len(self.queue) + 1:
+            raise IllegalTransition(f"queue position {e.position} of {len(self.queue)}")
+        self.runs[e.run_id] = Run(run_id=e.run_id, status="queued", input=e.input, by=e.by)
+        self.queue.insert(e.position - 1, e.run_id)
+
+    def _run_started(self, e: ev.RunStarted) -> None:
+        before = self._status(e.run_id)
+        _move(RUN, e, before)
+        if self.active is not None or (before == "queued" and self.queue[0] != e.run_id):
+            raise IllegalTransition(f"{e.run_id} cannot start: another run comes before it")
+        run = self.runs.setdefault(e.run_id, Run(run_id=e.run_id, status="running", input=e.input, by=e.by))
+        if before == "queued":
+            self.queue.pop(0)
+        run.status, run.agent_name, run.model = "running", e.agent_name, e.model
+        run.attempt, run.retry_of, run.started_at = e.attempt, e.retry_of, e.ts
+        self.active = run
+        text = as_text(e.input)
+        self.timeline.append(UserMessage(e.run_id, e.run_id, as_parts(e.input), text))
+
+    def _run_moved(self, e: ev.RunRecovered | ev.RunStopping) -> None:
+        run = self._active_run(e)
+        _move(RUN, e, run.status)
+        if isinstance(e, ev.RunRecovered):
+            run.attempt = e.attempt
+        else:
+            run.status, run.stopped_by, run.stop_mode = "stopping", e.by, e.mode
+
+    def _run_waiting(self, e: ev.RunWaiting) -> None:
+        run = self._active_run(e)
+        after = _move(RUN, e, run.status)
+        if run.waiting_since is not None or run.interactions != e.interactions:
+            raise IllegalTransition("run.waiting belongs after the first open interaction")
+        run.status = "waiting" if after == "waiting" else "stopping"
+        run.waiting_since = e.ts
+
+    def _run_resumed(self, e: ev.RunResumed) -> None:
+        run = self._active_run(e)
+        after = _move(RUN, e, run.status)
+        if run.waiting_since is None or run.interactions:
+            raise IllegalTransition("run.resumed belongs after the last open interaction is resolved")
+        run.status = "running" if after == "running" else "stopping"
+        run.waited_ms += max(0, e.ts - run.waiting_since)
+        run.waiting_since = None
+
+    def _run_steered(self, e: ev.RunSteered) -> None:
+        run = self._active_run(e)
+        if e.disposition == "pending":
+            if e.steer_id in run.steers:
+                raise IllegalTransition(f"steer {e.steer_id} twice")
+            run.steers[e.steer_id] = Steer(e.steer_id, e.text, e.by)
+            return
+        if e.steer_id not in run.steers:
+            raise IllegalTransition(f"steer {e.steer_id} is not pending")
+        del run.steers[e.steer_id]
+        if e.disposition == "applied":
+            self.timeline.append(
+                UserMessage(e.steer_id, e.run_id, [TextPart(text=e.text)], e.text, steered=True)
+            )
+
+    def _run_ended(self, e: ev.RunCompleted | ev.RunFailed | ev.RunCancelled) -> None:
+        run = self._run(e.run_id)
+        after = _move(RUN, e, run.status)
+        if run.open or run.interactions or run.steers:
+            left = [*run.open, *run.interactions, *run.steers]
+            raise IllegalTransition(f"{e.run_id} ends with something still open: {left}")
+        del self.runs[e.run_id]
+        if self.active is run:
+            self.active = None
+        else:
+            self.queue.remove(e.run_id)
+        self.ended[e.run_id] = after  # type: ignore[assignment]
+        self.usage = self.usage + e.usage
+
+    def _step_started(self, e: ev.StepStarted) -> None:
+        run = self._active_run(e)
+        previous = run.step.number if run.step else 0
+        if run.open or e.step != previous + 1 or (run.step and not run.step.finished):
+            raise IllegalTransition(f"step {e.step} after {previous}")
+        run.step = Step(e.run_id, e.step, e.ts)
+        self.timeline.append(run.step)
+
+    def _step_completed(self, e: ev.StepCompleted) -> None:
+        run = self._active_run(e)
+        step = self._step(run, e.step)
+        if run.open or step.finished:
+            raise IllegalTransition(f"step {e.step} cannot complete")
+        step.finished = True
+        run.usage = run.usage + e.usage
+
+    def _message_started(self, e: ev.MessageStarted) -> None:
+        run = self._active_run(e)
+        item = run.open.get(e.item_id)
+        _move(MESSAGE, e, "in_progress" if item else None)
+        self._add(run, Message(e.item_id, e.run_id, self._step(run, e.step).number))
+
+    def _message_delta(self, e: ev.MessageDelta) -> None:
+        self._open(self._active_run(e), e.item_id, Message).chunks.append(e.delta)
+
+    def _message_completed(self, e: ev.MessageCompleted) -> None:
+        run = self._active_run(e)
+        item = self._open(run, e.item_id, Message)
+        item.status, item.chunks, item.content = "completed", [e.text], e.content
+        item.partial = bool(e.partial)
+        del run.open[e.item_id]
+        run.output = run.output if e.partial else e.text
+
+    def _reasoning_delta(self, e: ev.ReasoningDelta) -> None:
+        self._reasoning(e).chunks.append(e.delta)
+
+    def _reasoning_available(self, e: ev.ReasoningAvailable) -> None:
+        item = self._reasoning(e)
+        item.status, item.chunks = "completed", [e.text]
+        del self.runs[e.run_id].open[e.item_id]
+
+    def _reasoning(self, e: ev.ReasoningDelta | ev.ReasoningAvailable) -> Reasoning:
+        """The block that the event is about, begun by it if it is the first to name it."""
+        run = self._active_run(e)
+        if e.item_id not in run.open:
+            step = self._step(run, None)
+            if any(isinstance(i, Reasoning) and i.item_id == e.item_id for i in step.items):
+                raise IllegalTransition(f"reasoning {e.item_id} is over")
+            self._add(run, Reasoning(e.item_id, e.run_id, step.number))
+        return self._open(run, e.item_id, Reasoning)
+
+    def _item_discarded(self, e: ev.ItemDiscarded) -> None:
+        run = self._active_run(e)
+        items = run.step.items if run.step else []
+        for item in items:
+            if isinstance(item, (Message, Reasoning)) and item.item_id == e.item_id:
+                _move(MESSAGE if isinstance(item, Message) else REASONING, e, item.status)
+                items.remove(item)
+                run.open.pop(e.item_id, None)
+                return
+        raise IllegalTransition(f"item {e.item_id} is not there to be discarded")
+
+    def _tool_started(self, e: ev.ToolStarted) -> None:
+        run = self._active_run(e)
+        _move(TOOL_CALL, e, self.calls[e.call_id].phase if e.call_id in self.calls else None)
+        call = ToolCall(
+            e.call_id,
+            e.run_id,
+            self._step(run, e.step).number,
+            e.name,
+            e.source,
+            e.title,
+            e.arguments,
+            e.annotations,
+            e.ts,
+        )
+        self.calls[e.call_id] = call
+        self._add(run, call)
+
+    def _tool_executing(self, e: ev.ToolExecuting) -> None:
+        call = self._call(e)
+        call.status, call.arguments = "executing", e.arguments
+
+    def _tool_output(self, e: ev.ToolOutput) -> None:
+        call = self._call(e)
+        if e.chunk is not None:
+            call.chunks.append(e.chunk)
+        if e.progress is not None:
+            call.progress = ProgressInfo(progress=e.progress, total=e.total, message=e.message)
+
+    def _tool_completed(self, e: ev.ToolCompleted) -> None:
+        call = self._call(e)
+        call.status, call.chunks, call.truncated = e.status, [e.output], e.truncated
+        call.structured, call.content, call.duration_ms = e.structured, e.content, e.duration_ms
+        call.progress = None
+        del self.runs[e.run_id].open[e.call_id]
+
+    def _interaction_requested(self, e: ev.InteractionRequested) -> None:
+        run = self._active_run(e)
+        known = e.interaction_id in self.interactions or e.interaction_id in self.resolutions
+        _move(INTERACTION, e, "open" if known else None)
+        self.interactions[e.interaction_id] = e
+        run.interactions.append(e.interaction_id)
+
+    def _interaction_resolved(self, e: ev.InteractionResolved) -> None:
+        run = self._active_run(e)
+        _move(INTERACTION, e, "open" if e.interaction_id in self.interactions else "resolved")
+        del self.interactions[e.interaction_id]
+        run.interactions.remove(e.interaction_id)
+        self.resolutions[e.interaction_id] = e
+
+    def _mcp_status(self, e: ev.McpStatus) -> None:
+        """Tells of the world, changes nothing here."""
+
+    _FOLDS: ClassVar[dict[type[ev.EventBase], Callable[[Any, Any], None]]] = {
+        ev.ConversationCreated: _created,
+        ev.ConversationConfigured: _configured,
+        ev.RunQueued: _run_queued,
+        ev.RunStarted: _run_started,
+        ev.RunWaiting: _run_waiting,
+        ev.RunResumed: _run_resumed,
+        ev.RunRecovered: _run_moved,
+        ev.RunSteered: _run_steered,
+        ev.RunStopping: _run_moved,
+        ev.RunCompleted: _run_ended,
+        ev.RunFailed: _run_ended,
+        ev.RunCancelled: _run_ended,
+        ev.StepStarted: _step_started,
+        ev.StepCompleted: _step_completed,
+        ev.ReasoningDelta: _reasoning_delta,
+        ev.ReasoningAvailable: _reasoning_available,
+        ev.MessageStarted: _message_started,
+        ev.MessageDelta: _message_delta,
+        ev.MessageCompleted: _message_completed,
+        ev.ItemDiscarded: _item_discarded,
+        ev.ToolStarted: _tool_started,
+        ev.ToolExecuting: _tool_executing,
+        ev.ToolOutput: _tool_output,
+        ev.ToolCompleted: _tool_completed,
+        ev.InteractionRequested: _interaction_requested,
+        ev.InteractionResolved: _interaction_resolved,
+        ev.McpStatus: _mcp_status,
+    }
+
+    # -- looking things up -----------------------------------------------------------------------------
+
+    def _status(self, run_id: str) -> str | None:
+        run = self.runs.get(run_id)
+        return run.status if run else self.ended.get(run_id)
+
+    def _run(self, run_id: str) -> Run:
+        run = self.runs.get(run_id)
+        if run is None:
+            raise IllegalTransition(f"run {run_id} is {self.ended.get(run_id, 'unknown')}")
+        return run
+
+    def _active_run(self, e: ev.RunEvent) -> Run:
+        run = self.active
+        if run is None or run.run_id != e.run_id:
+            raise IllegalTransition(f"{ev.event_type(e)}: run {e.run_id} is not active")
+        return run
+
+    def _step(self, run: Run, number: int | None) -> Step:
+        step = run.step
+        if step is None or step.finished or (number is not None and step.number != number):
+            raise IllegalTransition(f"step {number} of {run.run_id} is not open")
+        return step
+
+    def _add(self, run: Run, item: StepItem) -> None:
+        run.open[item.call_id if isinstance(item, ToolCall) else item.item_id] = item
+        self._step(run, item.step).items.append(item)
+
+    def _open(self, run: Run, item_id: str, kind: type[TextItem]) -> TextItem:
+        item = run.open.get(item_id)
+        if not isinstance(item, kind):
+            raise IllegalTransition(f"{kind.__name__.lower()} {item_id} is not open")
+        return item
+
+    def _call(self, e: ev.ToolExecuting | ev.ToolOutput | ev.ToolCompleted) -> ToolCall:
+        self._active_run(e)
+        call = self.calls.get(e.call_id)
+        _move(TOOL_CALL, e, call.phase if call else None)
+        assert call is not None
+        return call
+
+    # -- what others see -------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """The active run's status, or ``idle``."""
+        return self.active.status if self.active else "idle"
+
+    @property
+    def title(self) -> str | None:
+        """The configured title, or the beginning of what was said first."""
+        if self.config.title:
+            return self.config.title
+        first = next((e for e in self.timeline if isinstance(e, UserMessage)), None)
+        return " ".join(first.text.split())[:80] or None if first else None
+
+    def items(self) -> Iterator[Item]:
+        """Every item, newest first."""
+        for entry in reversed(self.timeline):
+            if isinstance(entry, UserMessage):
+                yield entry.view()
+            else:
+                yield from (item.view() for item in reversed(entry.items))
+
+    def snapshot(self, *, max_items: int, max_bytes: int) -> SnapshotState:
+        """The state, with the newest items only: at most ``max_items`` that weigh at most ``max_bytes``."""
+        items: list[Item] = []
+        weight, more = 0, False
+        for item in self.items():
+            weight += _weight(item)
+            if items and (len(items) >= max_items or weight > max_bytes):
+                more = True
+                break
+            items.append(item)
+        items.reverse()
+        return SnapshotState(
+            at=self.head,
+            config=self.config,
+            config_version=self.config_version,
+            run=self.active.view() if self.active else None,
+            queue=[
+                QueuedRun(run_id=r, input=self.runs[r].input, position=n, by=self.runs[r].by)
+                for n, r in enumerate(self.queue, 1)
+            ],
+            items=items,
+            interactions=list(self.interactions.values()),
+            usage=self.usage,
+            before=_item_id(items[0]) if more else None,
+        )
+
+
+def _move(table: Table, event: ev.Event, before: str | None) -> str:
+    kind = ev.event_type(event)
+    after = table[kind].get(before)
+    if after is None:
+        raise IllegalTransition(f"{kind} is not allowed when it is {before or 'not there'}")
+    return after
+
+
+def _item_id(item: Item) -> str:
+    return item.call_id if isinstance(item, ToolCallItem) else item.item_id
+
+
+def _weight(item: Item) -> int:
+    return 300 + len(item.output) if isinstance(item, ToolCallItem) else 150 + len(item.text)
