@@ -11,16 +11,27 @@ class CloseCode(IntEnum):
     """Why the server closes a socket."""
 
     BAD_REQUEST = 4400
+    """The address or its query cannot be read."""
     NOT_AUTHENTICATED = 4401
+    """No key, or not a valid one."""
     FORBIDDEN = 4403
+    """The key, the Origin or the address does not allow this."""
     NOT_FOUND = 4404
+    """No such conversation for this key."""
     PROTOCOL_VERSION = 4406
+    """None of the subprotocols offered is spoken here."""
     DELETED = 4410
+    """The conversation was deleted."""
     TOO_LARGE = 4413
+    """A frame was larger than ``limits`` allows."""
     INTERNAL = 4500
+    """The server made a mistake; the log is intact."""
     DRAINING = 4503
+    """The server is going down or restarting."""
     STALLED = 4508
+    """The client took no byte for 30 s."""
     TOO_MANY = 4529
+    """More sockets than the server or the key may have."""
 
 
 def may_retry(code: int) -> bool:
