@@ -81,7 +81,9 @@ COMMAND_CODES: Final[tuple[str, ...]] = get_args(CommandCode)
 RUN_CODES: Final[tuple[str, ...]] = get_args(RunCode)
 
 _RETRYABLE_COMMAND: Final = frozenset({"rate_limited", "overloaded", "busy", "queue_full", "storage_full", "internal"})
-_RETRYABLE_MODEL: Final = frozenset({"model_rate_limited", "model_overloaded", "model_unreachable", "model_bad_response"})
+_RETRYABLE_MODEL: Final = frozenset(
+    {"model_rate_limited", "model_overloaded", "model_unreachable", "model_bad_response"}
+)
 
 
 class HermesError(Exception):

@@ -232,17 +232,13 @@ class Session:
             case ConversationConfigure():
                 self._configure(command, by)
             case _:
-                raise CommandError(
-                    "unsupported", f"{command_type(command)} is not supported by this server yet"
-                )
+                raise CommandError("unsupported", f"{command_type(command)} is not supported by this server yet")
         return self._decision
 
     def create(self, now: int) -> Decision:
         """The first event of a conversation; its caller puts it before those of the first command."""
         self._begin(now)
-        self._emit(
-            ev.ConversationCreated, conversation_id=self.state.conversation_id, epoch=self._new_id("ep")
-        )
+        self._emit(ev.ConversationCreated, conversation_id=self.state.conversation_id, epoch=self._new_id("ep"))
         return self._decision
 
     def _run_start(self, command: RunStart, by: By) -> None:
@@ -260,13 +256,9 @@ class Session:
             self._start(run_id, command.input, by)
             self._answer(run_id=run_id, disposition="started")
         elif busy == "reject":
-            raise CommandError(
-                "busy", "another run is active; send when_busy queue, steer or interrupt to go on"
-            )
+            raise CommandError("busy", "another run is active; send when_busy queue, steer or interrupt to go on")
         elif busy == "steer" and active is not None and active.status != "stopping":
-            self._answer(
-                run_id=active.run_id, disposition="steered", steer_id=self._steer(active, command, by)
-            )
+            self._answer(run_id=active.run_id, disposition="steered", steer_id=self._steer(active, command, by))
         else:
             self._enqueue(command.input, by, options, first=busy == "interrupt")
             if busy == "interrupt" and active is not None and active.status != "stopping":
@@ -295,14 +287,10 @@ class Session:
 
     def _steer(self, run: Run, command: RunSteer | RunStart, by: By) -> str:
         if len(run.steers) >= self.limits.pending_steers:
-            raise CommandError(
-                "overloaded", f"{self.limits.pending_steers} steers wait for the next step already"
-            )
+            raise CommandError("overloaded", f"{self.limits.pending_steers} steers wait for the next step already")
         steer_id = self._new_id("steer")
         text = command.text if isinstance(command, RunSteer) else _only_text(command.input)
-        self._emit(
-            ev.RunSteered, run_id=run.run_id, steer_id=steer_id, text=text, by=by, disposition="pending"
-        )
+        self._emit(ev.RunSteered, run_id=run.run_id, steer_id=steer_id, text=text, by=by, disposition="pending")
         if isinstance(command, RunSteer):
             run.steers[steer_id].if_late = command.if_late or "queue"
         return steer_id
@@ -314,9 +302,7 @@ class Session:
             return
         self._must_know(command.run_id)
         if command.run_id in self.state.queue:
-            raise CommandError(
-                "run_not_active", f"run {command.run_id} is still queued; there is nothing to steer yet"
-            )
+            raise CommandError("run_not_active", f"run {command.run_id} is still queued; there is nothing to steer yet")
         if command.if_late == "return" or not (self.state.ended or self.state.active):
             raise CommandError("run_not_active", "no run is there to be steered; send the text as run.start")
         # Late: the text becomes a run of its own. Its run was over, so no event may name that run any more.
@@ -338,18 +324,14 @@ class Session:
             pass
         else:
             self._must_know(run_id)
-            raise CommandError(
-                "run_not_active", "no run is active" if run_id is None else f"run {run_id} is over"
-            )
+            raise CommandError("run_not_active", "no run is active" if run_id is None else f"run {run_id} is over")
         if command.queue == "clear":
             self._cancel_queued(list(self.state.queue), by)
         self._answer(run_id=run_id)
 
     def _must_know(self, run_id: str | None) -> None:
         if run_id is not None and run_id not in self.state.runs and run_id not in self.state.ended:
-            raise CommandError(
-                "run_not_found", f"there is no run {run_id!r} in this conversation", path="$.run_id"
-            )
+            raise CommandError("run_not_found", f"there is no run {run_id!r} in this conversation", path="$.run_id")
 
     def _stop(self, run: Run, by: By, mode: Literal["graceful", "now"]) -> None:
         self._emit(ev.RunStopping, run_id=run.run_id, by=by, mode=mode)
@@ -367,13 +349,9 @@ class Session:
             raise CommandError("version_conflict", message, path="$.if_version", details={"version": version})
         config = merged(self.state.config, command.config)
         if len(msgspec.json.encode(config)) > self.limits.config_bytes:
-            raise CommandError(
-                "too_large", f"a configuration weighs at most {self.limits.config_bytes} bytes"
-            )
+            raise CommandError("too_large", f"a configuration weighs at most {self.limits.config_bytes} bytes")
         if config.mcp_servers:
-            raise CommandError(
-                "unsupported", "MCP servers are not supported yet", path="$.config.mcp_servers"
-            )
+            raise CommandError("unsupported", "MCP servers are not supported yet", path="$.config.mcp_servers")
         self._emit(ev.ConversationConfigured, version=version + 1, config=config, by=by)
         self._answer(version=version + 1)
 
@@ -382,9 +360,7 @@ class Session:
     def _interaction_reply(self, command: InteractionReply, by: By, role: Role, via: Via) -> None:
         asked = self._open_interaction(command.interaction_id)
         if role not in asked.answerable_by.roles:
-            raise CommandError(
-                "not_permitted", f"role {role} may not answer this; {asked.answerable_by.roles} may"
-            )
+            raise CommandError("not_permitted", f"role {role} may not answer this; {asked.answerable_by.roles} may")
         if command.digest is not None and command.digest != asked.digest:
             details = {"digest": asked.digest}
             raise CommandError(
@@ -420,9 +396,7 @@ class Session:
             raise CommandError("interaction_not_found", message, path="$.interaction_id")
         details = {"resolution": msgspec.to_builtins(settled)}
         if settled.outcome == "expired":
-            raise CommandError(
-                "interaction_expired", "nobody answered in time; it is closed", details=details
-            )
+            raise CommandError("interaction_expired", "nobody answered in time; it is closed", details=details)
         message = f"it was {settled.outcome} by {settled.by.principal} already"
         raise CommandError("interaction_resolved", message, details=details)
 
@@ -555,11 +529,7 @@ class Session:
         self._end_message(run)
         call_ids: list[str] = []
         for call in calls:
-            call_id = (
-                call.call_id
-                if call.call_id and call.call_id not in self.state.calls
-                else self._new_id("call")
-            )
+            call_id = call.call_id if call.call_id and call.call_id not in self.state.calls else self._new_id("call")
             self._emit(
                 ev.ToolStarted,
                 run_id=run_id,
@@ -689,9 +659,7 @@ class Session:
         self._interrupted.discard(run_id)
         for new_run_id, steer_text, by in late:
             self.options[new_run_id] = RunOptions()
-            self._emit(
-                ev.RunQueued, run_id=new_run_id, input=steer_text, position=len(self.state.queue) + 1, by=by
-            )
+            self._emit(ev.RunQueued, run_id=new_run_id, input=steer_text, position=len(self.state.queue) + 1, by=by)
         self._start_next()
         return self._decision
 
@@ -755,9 +723,7 @@ class Session:
         active = self.state.active
         if active is not None:
             message = "the server stopped while this run was active"
-            return self.end_run(
-                active.run_id, ErrorInfo(code="agent_crashed", message=message, retryable=True), now
-            )
+            return self.end_run(active.run_id, ErrorInfo(code="agent_crashed", message=message, retryable=True), now)
         self._begin(now)
         self._start_next()
         return self._decision
@@ -782,9 +748,7 @@ class Session:
             deadline_ms = self.deadline_ms(run.run_id)
             if run.elapsed_ms(now) >= deadline_ms:
                 message = f"the run took longer than its {deadline_ms} ms"
-                self._failing[run.run_id] = ErrorInfo(
-                    code="deadline_exceeded", message=message, retryable=True
-                )
+                self._failing[run.run_id] = ErrorInfo(code="deadline_exceeded", message=message, retryable=True)
                 self._decision.effects.append(StopRun(run.run_id, "graceful"))
         return self._decision
 
@@ -818,9 +782,7 @@ def merged(config: Config, patch: dict[str, Any]) -> Config:
         return msgspec.convert(_merge_patch(target, patch), Config)
     except msgspec.ValidationError as error:
         what, path = invalid_value(error)
-        raise CommandError(
-            "invalid_frame", f"config: {what}", path=f"$.config{path.removeprefix('$')}"
-        ) from None
+        raise CommandError("invalid_frame", f"config: {what}", path=f"$.config{path.removeprefix('$')}") from None
 
 
 def _merge_patch(target: Any, patch: Any) -> Any:

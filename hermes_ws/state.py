@@ -401,9 +401,7 @@ class State:
             raise IllegalTransition(f"steer {e.steer_id} is not pending")
         del run.steers[e.steer_id]
         if e.disposition == "applied":
-            self.timeline.append(
-                UserMessage(e.steer_id, e.run_id, [TextPart(text=e.text)], e.text, steered=True)
-            )
+            self.timeline.append(UserMessage(e.steer_id, e.run_id, [TextPart(text=e.text)], e.text, steered=True))
 
     def _run_ended(self, e: ev.RunCompleted | ev.RunFailed | ev.RunCancelled) -> None:
         run = self._run(e.run_id)
