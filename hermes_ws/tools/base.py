@@ -21,14 +21,14 @@ from hermes_ws.protocol.values import Choice, ContentPart, ToolDescription
 __all__ = ["NobodyAnswered", "Tool", "ToolContext", "ToolResult", "ToolSettings"]
 
 
-class NobodyAnswered(Exception):
+class NobodyAnswered(Exception):  # noqa: N818 (an outcome, not a fault)
     """A question that a tool asked expired or was cancelled. The message says which, for the model."""
 
 
 class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tools]`` of the configuration. Bytes are of UTF-8 text, times are seconds."""
 
-    default: list[str] = ["builtin:*"]
+    default: list[str] = msgspec.field(default_factory=lambda: ["builtin:*"])
     """Tools a conversation has when its configuration names no ``allow``."""
     preview_bytes: int = 32_768
     """How much of a call's output the event, the snapshot and the model get; the rest is kept for fetching."""
