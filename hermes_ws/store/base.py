@@ -1,0 +1,184 @@
+"""The log, as the rest of the server sees it.
+
+A store keeps, for every conversation, its events in order, and beside them the projections that are cheaper to look
+up than to fold: a line per conversation, per run, per interaction, per command id, per remembered approval. An
+:class:`Append` carries events and projections together, and a store commits all of it or nothing.
+
+What an implementation promises (``tests/store`` holds each of them to it):
+
+* appends to one conversation are contiguous: one that does not begin at ``head + 1`` fails with ``LogConflict`` and
+  leaves nothing, whoever else writes to the same log;
+* ``done(None)`` is called on the event loop once the append is committed, and synced to disk when ``sync`` was asked;
+  ``done(error)`` when nothing of it was kept. Every append gets exactly one call, in order per conversation;
+* a read that starts after ``done(None)`` sees the append.
+
+Names, not keys: a conversation is known by namespace and id everywhere outside a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from hermes_ws.errors import StoreError
+from hermes_ws.protocol.values import Scope
+
+__all__ = [
+    "Append",
+    "CommandRow",
+    "ConversationLine",
+    "ConversationPage",
+    "ConversationRef",
+    "Done",
+    "InteractionRow",
+    "Loaded",
+    "RuleRow",
+    "RunRow",
+    "Store",
+    "StoredEvent",
+]
+
+
+class ConversationRef(NamedTuple):
+    """Which conversation: ids live in the key's namespace."""
+
+    namespace: str
+    conversation_id: str
+
+
+class StoredEvent(NamedTuple):
+    """An event as it is in the log: its number and its encoded frame."""
+
+    seq: int
+    data: bytes
+
+
+class RunRow(NamedTuple):
+    """A run, findable by its id alone. ``options`` is what ``run.start`` asked for, encoded."""
+
+    run_id: str
+    status: str
+    options: bytes
+    updated_at: int
+
+
+class InteractionRow(NamedTuple):
+    """An interaction. ``data`` is its ``interaction.requested`` frame; ``resolution`` the frame that settled it."""
+
+    interaction_id: str
+    data: bytes
+    resolution: bytes | None
+
+
+class CommandRow(NamedTuple):
+    """A command that was done: a repeated id gets the stored ``ok``."""
+
+    principal: str
+    command_id: str
+    digest: bytes
+    ok: bytes
+    created_at: int
+
+
+class RuleRow(NamedTuple):
+    """A remembered approval. ``always`` rules belong to a principal and agent, the others to the conversation."""
+
+    rule_id: str
+    scope: Scope
+    principal: str
+    agent: str
+    run_id: str | None
+    data: bytes
+
+
+class ConversationLine(NamedTuple):
+    """A conversation in a list. ``summary`` is encoded; ``head`` and ``last_event_at`` are newer than in it."""
+
+    conversation_id: str
+    head: int
+    last_event_at: int
+    summary: bytes
+
+
+class ConversationPage(NamedTuple):
+    """One page of the list, newest first, and the cursor to the next one."""
+
+    lines: list[ConversationLine]
+    next: str | None
+
+
+Done = Callable[[StoreError | None], None]
+
+
+@dataclass(slots=True)
+class Append:
+    """What one commit adds to one conversation. ``events`` follow ``head``; ``deltas`` marks, for each, whether a
+    final makes it redundant. ``summary`` None leaves the stored one. ``sync``: it must survive a power cut."""
+
+    ref: ConversationRef
+    head: int
+    at: int
+    sync: bool
+    done: Done
+    events: list[bytes] = field(default_factory=list[bytes])
+    deltas: list[bool] = field(default_factory=list[bool])
+    epoch: str | None = None
+    summary: bytes | None = None
+    runs: list[RunRow] = field(default_factory=list[RunRow])
+    interactions: list[InteractionRow] = field(default_factory=list[InteractionRow])
+    commands: list[CommandRow] = field(default_factory=list[CommandRow])
+    rules: list[RuleRow] = field(default_factory=list[RuleRow])
+    revoked: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What is needed to fold a conversation again: its events without the deltas, and its unfinished runs' rows."""
+
+    epoch: str
+    head: int
+    floor: int
+    events: list[StoredEvent]
+    runs: list[RunRow]
+    rules: list[RuleRow]
+
+
+class Store(Protocol):
+    """An event log with projections."""
+
+    def append(self, batch: Append) -> None:
+        """Queue a commit; never blocks, never raises. The outcome goes to ``batch.done``."""
+        ...
+
+    async def load(self, ref: ConversationRef) -> Loaded | None:
+        """The conversation, or None if it was never created."""
+        ...
+
+    async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
+        """Events that follow ``after``, at most ``limit`` and about ``max_bytes`` (but one at least)."""
+        ...
+
+    async def command(self, ref: ConversationRef, principal: str, command_id: str) -> CommandRow | None:
+        """The stored outcome of a command."""
+        ...
+
+    async def forget_commands(self, before: int) -> int:
+        """Drop outcomes older than ``before`` (Unix ms); returns how many."""
+        ...
+
+    async def conversations(self, namespace: str, *, limit: int, cursor: str | None) -> ConversationPage:
+        """Conversations, the one with the newest event first. Raises ValueError for a cursor it did not give."""
+        ...
+
+    async def unfinished(self) -> Sequence[ConversationRef]:
+        """Conversations with a run that has not ended."""
+        ...
+
+    async def always_rules(self, namespace: str, principal: str, agent: str) -> list[RuleRow]:
+        """Remembered approvals that hold in every conversation of a principal with an agent."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of everything."""
+        ...

@@ -1,0 +1,117 @@
+"""The schema of the log on disk, and how an older one becomes the newest."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from hermes_ws.errors import DataDirError
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "migrate"]
+
+APPLICATION_ID: Final = 0x48575331
+"""``HWS1``: marks the file as ours."""
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE conversations (
+        key           INTEGER PRIMARY KEY,
+        namespace     TEXT NOT NULL,
+        id            TEXT NOT NULL,
+        epoch         TEXT NOT NULL,
+        head          INTEGER NOT NULL,
+        floor         INTEGER NOT NULL,
+        last_event_at INTEGER NOT NULL,
+        summary       BLOB NOT NULL,
+        UNIQUE (namespace, id)
+    ) STRICT;
+    CREATE INDEX conversations_by_time ON conversations (namespace, last_event_at DESC, id DESC);
+
+    CREATE TABLE events (
+        conversation INTEGER NOT NULL,
+        seq          INTEGER NOT NULL,
+        delta        INTEGER NOT NULL,
+        data         BLOB NOT NULL,
+        PRIMARY KEY (conversation, seq)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE runs (
+        run_id       TEXT PRIMARY KEY,
+        conversation INTEGER NOT NULL,
+        status       TEXT NOT NULL,
+        ended        INTEGER NOT NULL GENERATED ALWAYS AS (status IN ('completed', 'failed', 'cancelled')) STORED,
+        options      BLOB NOT NULL,
+        updated_at   INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX runs_unfinished ON runs (conversation) WHERE ended = 0;
+
+    CREATE TABLE interactions (
+        conversation   INTEGER NOT NULL,
+        interaction_id TEXT NOT NULL,
+        data           BLOB NOT NULL,
+        resolution     BLOB,
+        PRIMARY KEY (conversation, interaction_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX interactions_open ON interactions (conversation) WHERE resolution IS NULL;
+
+    CREATE TABLE commands (
+        conversation INTEGER NOT NULL,
+        principal    TEXT NOT NULL,
+        command_id   TEXT NOT NULL,
+        digest       BLOB NOT NULL,
+        ok           BLOB NOT NULL,
+        created_at   INTEGER NOT NULL,
+        PRIMARY KEY (conversation, principal, command_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX commands_by_age ON commands (created_at);
+
+    CREATE TABLE rules (
+        rule_id      TEXT PRIMARY KEY,
+        namespace    TEXT NOT NULL,
+        conversation INTEGER,
+        scope        TEXT NOT NULL,
+        principal    TEXT NOT NULL,
+        agent        TEXT NOT NULL,
+        run_id       TEXT,
+        data         BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX rules_of_conversation ON rules (conversation);
+    CREATE INDEX rules_of_principal ON rules (namespace, principal, agent) WHERE scope = 'always';
+    """,
+)
+"""Each entry takes the schema from the version of its index to the next. Never edit one that was released."""
+
+
+def migrate(path: Path) -> None:
+    """Make the log at ``path``, or bring it up to date; each step in one transaction.
+
+    Raises :class:`DataDirError` when the file is not ours, or of a newer version than this program knows.
+    """
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA busy_timeout = 5000")
+            _check(db, path)
+            db.execute("PRAGMA journal_mode = WAL")
+            for version in range(_version(db), len(MIGRATIONS)):
+                db.executescript(
+                    f"BEGIN IMMEDIATE; {MIGRATIONS[version]};"
+                    f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version + 1}; COMMIT"
+                )
+    except sqlite3.Error as error:
+        raise DataDirError(f"{path} cannot be opened as the log: {error}") from error
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    owner = int(db.execute("PRAGMA application_id").fetchone()[0])
+    tables = int(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    if owner != APPLICATION_ID and (owner or tables):
+        raise DataDirError(f"{path} is a database of something else; choose another data directory")
+    if _version(db) > len(MIGRATIONS):
+        message = f"{path} was written by a newer hermes-ws (schema {_version(db)}; this one knows {len(MIGRATIONS)})"
+        raise DataDirError(message)
