@@ -97,9 +97,7 @@ def _explain(data: bytes | str, error: Exception) -> FrameError:
         return FrameError("invalid_json", f"the frame is not JSON: {invalid_value(broken)[0]}", path="$")
     if not isinstance(raw, dict):
         given = _JSON_NAMES[type(raw).__name__]
-        return FrameError(
-            "invalid_frame", f'a frame is a JSON object such as {{"type":"help"}}, not {given}', path="$"
-        )
+        return FrameError("invalid_frame", f'a frame is a JSON object such as {{"type":"help"}}, not {given}', path="$")
     frame = cast("dict[str, Any]", raw)
     refusal = _explain_object(frame, error)
     refusal.command_id = _command_id(frame)
@@ -115,11 +113,7 @@ def _explain_object(raw: dict[str, Any], error: Exception) -> FrameError:
     kind = raw.get("type")
     if isinstance(kind, str):
         return _explain_command(kind, error) if kind in _COMMAND_CLASSES else _explain_type(kind)
-    wrong = (
-        "the frame has no `type`"
-        if kind is None
-        else f"`type` is a string, not {_JSON_NAMES[type(kind).__name__]}"
-    )
+    wrong = "the frame has no `type`" if kind is None else f"`type` is a string, not {_JSON_NAMES[type(kind).__name__]}"
     return FrameError("invalid_frame", f"{wrong}; known types: {', '.join(COMMAND_TYPES)}", path="$.type")
 
 
@@ -168,9 +162,10 @@ def _shortened(text: str) -> str:
 
 
 def _nearest(kind: str) -> str | None:
-    by_suffix: dict[str, str] = {name.rpartition(".")[2]: name for name in COMMAND_TYPES}
     word = kind[:80].lower().replace("_", ".")
-    close = difflib.get_close_matches(word, COMMAND_TYPES, n=1, cutoff=0.5)
+    begun = [name for name in COMMAND_TYPES if word and name.startswith(word)]
+    close = begun or difflib.get_close_matches(word, COMMAND_TYPES, n=1, cutoff=0.5)
+    by_suffix = {name.rpartition(".")[2]: name for name in COMMAND_TYPES}
     return close[0] if close else by_suffix.get(word.rpartition(".")[2])
 
 

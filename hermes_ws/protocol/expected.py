@@ -6,7 +6,6 @@ stand there. Looked up only when a message is written, so it may take its time.
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any
 
@@ -17,14 +16,12 @@ __all__ = ["known_fields", "known_values"]
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?:\d+|\.\.\.)\]")
 
 
-@functools.cache
 def known_values(root: Any, path: str) -> tuple[str, ...]:
     """The values that ``root`` allows at ``path``, if only some; tags of a tagged union included."""
     found = (value for type_ in _at(root, path) for value in _literals(type_))
     return tuple(dict.fromkeys(found))
 
 
-@functools.cache
 def known_fields(root: Any, path: str) -> tuple[str, ...]:
     """The fields that an object may have at ``path`` of ``root``."""
     objects = (type_ for type_ in _at(root, path) if isinstance(type_, inspect.StructType))

@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 ConversationId: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$(?!\n)")]
-"""What a client may call a conversation."""
+"""What a client may call a conversation: ``[A-Za-z0-9][A-Za-z0-9._:-]{0,127}``."""
 
 Role: TypeAlias = Literal["driver", "responder", "observer", "admin"]
 """What a key may do: everything in its conversations, only answer, only watch, administer."""
@@ -79,7 +79,7 @@ InteractionKind: TypeAlias = Literal["approval", "clarify", "form", "client_tool
 """What is asked: leave to call a tool, a question, a form, or the result of a tool that a client executes."""
 
 ToolStatus: TypeAlias = Literal["started", "executing", "ok", "error", "denied", "cancelled", "interrupted"]
-"""Where a tool call stands; the last five are how it ended."""
+"""Where a tool call stands: not past the policy yet, running, or how it ended."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,197 @@
+"""The conversation's socket as an AsyncAPI 3 document: address, query, credentials, and messages each way.
+
+AsyncAPI's own schema dialect is a superset of JSON Schema draft 07, where nothing may stand beside ``$ref``; so a
+described reference becomes ``allOf`` of one. Actions are the server's: it *sends* events and *receives* commands.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from hermes_ws.protocol import BEARER_PREFIX, PROTOCOL
+from hermes_ws.protocol.schema.json_schema import UNIONS, json_schema
+from hermes_ws.protocol.schema.model import Definition, Kind, definitions
+
+__all__ = ["asyncapi"]
+
+_CHANNEL: Final = "conversation"
+_SECURITY: Final = ("bearer", "subprotocol", "ticket")
+
+
+def asyncapi() -> dict[str, Any]:
+    """The whole document."""
+    return {
+        "asyncapi": "3.1.0",
+        "id": f"urn:hermes-ws:{PROTOCOL}:asyncapi",
+        "info": _info(),
+        "defaultContentType": "application/json",
+        "servers": _servers(),
+        "channels": {_CHANNEL: _channel()},
+        "operations": _operations(),
+        "components": {
+            "messages": {d.name: _message(d) for d in _frames()},
+            "schemas": {name: _draft_07(schema) for name, schema in _schemas().items()},
+            "securitySchemes": _security_schemes(),
+        },
+    }
+
+
+def _info() -> dict[str, Any]:
+    return {
+        "title": "hermes-ws",
+        "version": PROTOCOL,
+        "description": "One WebSocket per conversation: typed events out, commands in.",
+        "contact": {"name": "hermes-ws", "url": "https://pypi.org/project/hermes-ws/"},
+        "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
+        "tags": [{"name": name.lower(), "description": UNIONS[name]} for name in ("Event", "Control", "Command")],
+    }
+
+
+def _servers() -> dict[str, Any]:
+    security = [{"$ref": f"#/components/securitySchemes/{name}"} for name in _SECURITY]
+    return {
+        "local": {
+            "host": "{host}:{port}",
+            "protocol": "ws",
+            "description": "A server on this machine.",
+            "variables": {
+                "host": {"default": "127.0.0.1", "description": "Where it listens."},
+                "port": {"default": "8642", "description": "The port it listens on."},
+            },
+            "security": security,
+        },
+        "public": {
+            "host": "{host}",
+            "protocol": "wss",
+            "description": "A server behind a TLS proxy, at its `public_url`.",
+            "variables": {"host": {"default": "hermes.example.com", "description": "Host of `public_url`."}},
+            "security": security,
+        },
+    }
+
+
+def _channel() -> dict[str, Any]:
+    return {
+        "address": "/ws/{conversationId}",
+        "title": "One conversation",
+        "summary": "A cursor over the conversation's log, live once it has caught up.",
+        "description": f"UTF-8 JSON text frames, one object each. The subprotocol `{PROTOCOL}` is optional.",
+        "servers": [{"$ref": "#/servers/local"}, {"$ref": "#/servers/public"}],
+        "parameters": {
+            "conversationId": {
+                "description": "The client's choice, or `new`, which lets the server choose. The first accepted "
+                "command creates the conversation.",
+                "examples": ["demo", "new"],
+            }
+        },
+        "messages": {d.name: {"$ref": f"#/components/messages/{d.name}"} for d in _frames()},
+        "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
+    }
+
+
+def _query() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "after": _parameter("integer", "Deliver what follows this `seq`; 0 is everything.", minimum=0),
+            "epoch": _parameter("string", "The epoch that `after` belongs to. Default: the current one."),
+            "from": _parameter(
+                "string",
+                "Where to begin when there is no `after`.",
+                enum=["start", "snapshot", "now"],
+                default="snapshot",
+            ),
+            "exclude": _parameter("string", "Types not to deliver, such as `message.delta,reasoning.delta`."),
+            "plain": _parameter("string", "Readable lines in place of JSON, for a terminal.", enum=["1"]),
+            "ticket": _parameter("string", "A single-use credential from `POST /api/tickets`."),
+        },
+    }
+
+
+def _parameter(type_: str, description: str, **more: Any) -> dict[str, Any]:
+    return {"type": type_, "description": description, **more}
+
+
+def _operations() -> dict[str, Any]:
+    return {
+        "sendFrame": {
+            "action": "send",
+            "title": "Frames out",
+            "summary": "Events of the log, and control frames about the connection.",
+            "channel": _channel_ref(),
+            "messages": _message_refs("event", "control"),
+        },
+        "receiveCommand": {
+            "action": "receive",
+            "title": "Commands in",
+            "summary": "What a client asks for; each gets exactly one `ok` or `error`.",
+            "channel": _channel_ref(),
+            "messages": _message_refs("command"),
+            "reply": {"channel": _channel_ref(), "messages": [_message_ref("Ok"), _message_ref("Error")]},
+        },
+    }
+
+
+def _channel_ref() -> dict[str, Any]:
+    return {"$ref": f"#/channels/{_CHANNEL}"}
+
+
+def _message_refs(*kinds: Kind) -> list[dict[str, Any]]:
+    return [_message_ref(d.name) for d in definitions() if d.kind in kinds]
+
+
+def _message_ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/channels/{_CHANNEL}/messages/{name}"}
+
+
+def _message(definition: Definition) -> dict[str, Any]:
+    return {
+        "name": definition.tag,
+        "title": definition.tag,
+        "summary": definition.doc,
+        "contentType": "application/json",
+        "tags": [{"name": definition.kind}],
+        "payload": {"$ref": f"#/components/schemas/{definition.name}"},
+    }
+
+
+def _frames() -> list[Definition]:
+    return [d for d in definitions() if d.kind != "value"]
+
+
+def _schemas() -> dict[str, Any]:
+    """What the messages are made of: the unions are not needed here, a channel lists its messages."""
+    every: dict[str, Any] = json_schema()["$defs"]
+    return {name: schema for name, schema in every.items() if name not in UNIONS}
+
+
+def _security_schemes() -> dict[str, Any]:
+    return {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`."},
+        "subprotocol": {
+            "type": "httpApiKey",
+            "in": "header",
+            "name": "Sec-WebSocket-Protocol",
+            "description": f"`{PROTOCOL}, {BEARER_PREFIX}KEY`, the key in base64url: for browsers.",
+        },
+        "ticket": {
+            "type": "httpApiKey",
+            "in": "query",
+            "name": "ticket",
+            "description": "A single-use ticket from `POST /api/tickets`.",
+        },
+    }
+
+
+def _draft_07(schema: Any) -> Any:
+    """The same schema, referring into ``components`` and with nothing beside a reference."""
+    if isinstance(schema, list):
+        branches: list[Any] = schema
+        return [_draft_07(branch) for branch in branches]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {key: _draft_07(part) for key, part in cast("dict[str, Any]", schema).items()}
+    if not isinstance(parts.get("$ref"), str):
+        return parts
+    reference = {"$ref": parts.pop("$ref").replace("#/$defs/", "#/components/schemas/")}
+    return {**parts, "allOf": [reference]} if parts else reference
