@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 
@@ -43,6 +43,8 @@ from hermes_ws.store.migrations import migrate
 from hermes_ws.store.paging import cursor_of, page_of, position_of
 
 __all__ = ["SqliteStore"]
+
+T = TypeVar("T")
 
 GROUP: Final = 512
 """Most appends in one transaction."""
@@ -102,9 +104,10 @@ class SqliteStore:
             self._loop.call_soon_threadsafe(_tell, outcomes)
 
     async def forget_commands(self, before: int) -> int:
-        return await self._writer.call(
-            lambda db: db.execute("DELETE FROM commands WHERE created_at < ?", (before,)).rowcount
-        )
+        def forget(db: sqlite3.Connection) -> int:
+            return db.execute("DELETE FROM commands WHERE created_at < ?", (before,)).rowcount
+
+        return await self._writer.call(forget)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.stop)
@@ -219,10 +222,10 @@ class _Writer:
     def put(self, batch: Append) -> None:
         self._queue.put(batch)
 
-    async def call(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` on the writer's thread, between two transactions."""
         loop = asyncio.get_running_loop()
-        result: asyncio.Future[Any] = loop.create_future()
+        result: asyncio.Future[T] = loop.create_future()
 
         def run(db: sqlite3.Connection) -> None:
             try:
