@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
 
 from hermes_ws.answers import check_answers, redact
-from hermes_ws.errors import CommandError
+from hermes_ws.errors import CommandError, IllegalTransition
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import invalid_value
 from hermes_ws.protocol.commands import (
@@ -55,7 +55,7 @@ from hermes_ws.protocol.values import (
     ToolFilter,
     Usage,
 )
-from hermes_ws.state import Message, Reasoning, Run, State, ToolCall
+from hermes_ws.state import Message, Reasoning, Run, State, Step, ToolCall
 
 __all__ = [
     "Answer",
@@ -421,13 +421,13 @@ class Session:
         )
         run = self.state.runs[asked.run_id]
         if not run.interactions:
-            self._emit(ev.RunResumed, run_id=asked.run_id, interactions=[asked.interaction_id])
+            self._emit(ev.RunResumed, run_id=asked.run_id, interactions=list(run.waited_for))
         self._decision.effects.append(Answer(resolution, real_answers))
         return resolution
 
     def _remember(self, asked: ev.InteractionRequested, resolution: ev.InteractionResolved) -> None:
         option = next((o for o in asked.options or [] if o.id == resolution.option), None)
-        if option is None or option.rule is None or option.scope in (None, "once"):
+        if option is None or option.kind != "allow" or option.rule is None or option.scope in (None, "once"):
             return
         rule = ApprovalRule(
             rule_id=self._new_id("rule"),
@@ -473,21 +473,34 @@ class Session:
 
     # -- agent's reports -------------------------------------------------------------------------------
 
+    def _reporting(self, run_id: str) -> Run:
+        """The run that an agent reports of. It must be the active one: no other has an agent."""
+        run = self.state.active
+        if run is None or run.run_id != run_id:
+            raise IllegalTransition(f"a report of run {run_id}, which is not active")
+        return run
+
+    def _open_step(self, run: Run) -> Step:
+        if run.step is None or run.step.finished:
+            raise IllegalTransition(f"{run.run_id} has no open step")
+        return run.step
+
     def begin_step(self, run_id: str, now: int) -> Decision:
         """A model call begins."""
         self._begin(now)
-        run = self.state.runs[run_id]
+        run = self._reporting(run_id)
         self._emit(ev.StepStarted, run_id=run_id, step=run.step.number + 1 if run.step else 1)
         return self._decision
 
     def delta(self, run_id: str, kind: Literal["message", "reasoning"], text: str, now: int) -> Decision:
         """The model said or thought a piece. Items begin by themselves; speaking ends a block of thought."""
         self._begin(now)
-        run = self.state.runs[run_id]
+        run = self._reporting(run_id)
+        step = self._open_step(run)
         if kind == "message":
             self._end_reasoning(run)
             message = _open_item(run, Message)
-            item_id = message.item_id if message else self._begin_message(run)
+            item_id = message.item_id if message else self._begin_message(step)
             self._emit(ev.MessageDelta, run_id=run_id, item_id=item_id, delta=text)
         else:
             block = _open_item(run, Reasoning)
@@ -495,10 +508,9 @@ class Session:
             self._emit(ev.ReasoningDelta, run_id=run_id, item_id=item_id, delta=text)
         return self._decision
 
-    def _begin_message(self, run: Run) -> str:
-        assert run.step is not None
+    def _begin_message(self, step: Step) -> str:
         item_id = self._new_id("msg")
-        self._emit(ev.MessageStarted, run_id=run.run_id, item_id=item_id, step=run.step.number)
+        self._emit(ev.MessageStarted, run_id=step.run_id, item_id=item_id, step=step.number)
         return item_id
 
     def _end_reasoning(self, run: Run) -> None:
@@ -523,8 +535,8 @@ class Session:
     def finish_call(self, run_id: str, calls: Iterable[CallRequest], now: int) -> tuple[list[str], Decision]:
         """The model's answer is whole: its finals and all its tool calls, in one commit. Returns the calls' ids."""
         self._begin(now)
-        run = self.state.runs[run_id]
-        assert run.step is not None
+        run = self._reporting(run_id)
+        step = self._open_step(run)
         self._end_reasoning(run)
         self._end_message(run)
         call_ids: list[str] = []
@@ -534,7 +546,7 @@ class Session:
                 ev.ToolStarted,
                 run_id=run_id,
                 call_id=call_id,
-                step=run.step.number,
+                step=step.number,
                 name=call.name,
                 source=call.source,
                 title=call.title,
@@ -547,7 +559,7 @@ class Session:
     def discard_call(self, run_id: str, reason: Literal["retried", "failed"], now: int) -> Decision:
         """The model's answer broke off: what it streamed in this step does not count."""
         self._begin(now)
-        self._discard(self.state.runs[run_id], reason)
+        self._discard(self._reporting(run_id), reason)
         return self._decision
 
     def _discard(self, run: Run, reason: Literal["retried", "failed"], *, open_only: bool = False) -> None:
@@ -559,8 +571,7 @@ class Session:
     def finish_step(self, run_id: str, usage: Usage, now: int) -> Decision:
         """The model call and its tools are done."""
         self._begin(now)
-        step = self.state.runs[run_id].step
-        assert step is not None
+        step = self._open_step(self._reporting(run_id))
         self._emit(
             ev.StepCompleted,
             run_id=run_id,
@@ -596,9 +607,11 @@ class Session:
     ) -> Decision:
         """The call is over. Questions that it left open are cancelled."""
         self._begin(now)
+        call = self._reporting(run_id).open.get(call_id)
+        if not isinstance(call, ToolCall):
+            raise IllegalTransition(f"call {call_id} is not open in run {run_id}")
         for asked in [i for i in self.state.interactions.values() if i.call_id == call_id]:
             self._resolve(asked, outcome="cancelled", by=SERVER, via="policy")
-        call = self.state.calls[call_id]
         self._emit(
             ev.ToolCompleted,
             run_id=run_id,
@@ -609,14 +622,14 @@ class Session:
             truncated=truncated,
             structured=structured,
             content=content,
-            duration_ms=max(0, now - call.started_at),
+            duration_ms=call.elapsed_ms(now),
         )
         return self._decision
 
     def take_steers(self, run_id: str, now: int) -> tuple[list[str], Decision]:
         """Between two steps: what was said to the run since. It is in the history from here on."""
         self._begin(now)
-        run = self.state.runs[run_id]
+        run = self._reporting(run_id)
         texts: list[str] = []
         if run.status != "stopping":
             for steer in list(run.steers.values()):
@@ -644,7 +657,7 @@ class Session:
         """The agent is done, by itself or because it was stopped: what it left open is closed, the run ends, and
         the next one in the queue starts. A stop or a deadline that was under way decides how it ended."""
         self._begin(now)
-        run = self.state.runs[run_id]
+        run = self._reporting(run_id)
         failure = self._failing.pop(run_id, None) or (outcome if isinstance(outcome, ErrorInfo) else None)
         stopped = run.status == "stopping"
         self._close_questions(run)
@@ -678,7 +691,7 @@ class Session:
                 status="interrupted" if call.status == "executing" else "cancelled",
                 output=call.output,
                 truncated=False,
-                duration_ms=max(0, self._now - call.started_at),
+                duration_ms=call.elapsed_ms(self._now),
             )
 
     def _close_steers(self, run: Run, stopped: bool) -> list[tuple[str, str, By]]:
@@ -783,13 +796,15 @@ def merged(config: Config, patch: dict[str, Any]) -> Config:
     except msgspec.ValidationError as error:
         what, path = invalid_value(error)
         raise CommandError("invalid_frame", f"config: {what}", path=f"$.config{path.removeprefix('$')}") from None
+    except RecursionError:
+        raise CommandError("invalid_frame", "config: the JSON is nested too deeply", path="$.config") from None
 
 
 def _merge_patch(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
-    result: dict[str, Any] = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
+    result = dict(cast("dict[str, Any]", target)) if isinstance(target, dict) else {}
+    for key, value in cast("dict[str, Any]", patch).items():
         if value is None:
             result.pop(key, None)
         else:

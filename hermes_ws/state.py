@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
+import msgspec
+
 from hermes_ws.errors import IllegalTransition
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.control import SnapshotState
@@ -78,7 +80,8 @@ MESSAGE: Final[Table] = {
 REASONING: Final[Table] = {
     "reasoning.delta": {None: "in_progress", "in_progress": "in_progress"},
     "reasoning.available": {None: "completed", "in_progress": "completed"},
-    "item.discarded": {"in_progress": "discarded", "completed": "discarded"},
+    # ``None``: all its deltas were folded away, so nothing has told of it before.
+    "item.discarded": {None: "discarded", "in_progress": "discarded", "completed": "discarded"},
 }
 TOOL_CALL: Final[Table] = {
     "tool.started": {None: "started"},
@@ -189,6 +192,7 @@ class ToolCall:
     arguments: dict[str, Any]
     annotations: Annotations
     started_at: int
+    executing_at: int | None = None
     status: ToolStatus = "started"
     chunks: list[str] = field(default_factory=list[str])
     truncated: bool = False
@@ -205,6 +209,10 @@ class ToolCall:
     @property
     def output(self) -> str:
         return "".join(self.chunks)
+
+    def elapsed_ms(self, now: int) -> int:
+        """How long it has been running; 0 if it never ran."""
+        return max(0, now - self.executing_at) if self.executing_at is not None else 0
 
     def view(self) -> ToolCallItem:
         return ToolCallItem(
@@ -272,6 +280,7 @@ class Run:
     step: Step | None = None
     open: dict[str, StepItem] = field(default_factory=dict[str, StepItem])
     interactions: list[str] = field(default_factory=list[str])
+    waited_for: list[str] = field(default_factory=list[str])
     steers: dict[str, Steer] = field(default_factory=dict[str, Steer])
     usage: Usage = field(default_factory=Usage.zero)
     output: str = ""
@@ -307,7 +316,7 @@ class State:
         self.head = 0
         self.last_ts = 0
         self.config = Config()
-        self.config_version = 0
+        self.config_version: int = 0
         self.runs: dict[str, Run] = {}
         self.ended: dict[str, RunStatus] = {}
         self.active: Run | None = None
@@ -389,6 +398,7 @@ class State:
         run.status = "running" if after == "running" else "stopping"
         run.waited_ms += max(0, e.ts - run.waiting_since)
         run.waiting_since = None
+        run.waited_for.clear()
 
     def _run_steered(self, e: ev.RunSteered) -> None:
         run = self._active_run(e)
@@ -477,7 +487,7 @@ class State:
                 items.remove(item)
                 run.open.pop(e.item_id, None)
                 return
-        raise IllegalTransition(f"item {e.item_id} is not there to be discarded")
+        _move(REASONING, e, None)
 
     def _tool_started(self, e: ev.ToolStarted) -> None:
         run = self._active_run(e)
@@ -498,7 +508,7 @@ class State:
 
     def _tool_executing(self, e: ev.ToolExecuting) -> None:
         call = self._call(e)
-        call.status, call.arguments = "executing", e.arguments
+        call.status, call.arguments, call.executing_at = "executing", e.arguments, e.ts
 
     def _tool_output(self, e: ev.ToolOutput) -> None:
         call = self._call(e)
@@ -520,6 +530,7 @@ class State:
         _move(INTERACTION, e, "open" if known else None)
         self.interactions[e.interaction_id] = e
         run.interactions.append(e.interaction_id)
+        run.waited_for.append(e.interaction_id)
 
     def _interaction_resolved(self, e: ev.InteractionResolved) -> None:
         run = self._active_run(e)
@@ -665,4 +676,4 @@ def _item_id(item: Item) -> str:
 
 
 def _weight(item: Item) -> int:
-    return 300 + len(item.output) if isinstance(item, ToolCallItem) else 150 + len(item.text)
+    return len(msgspec.json.encode(item))
