@@ -121,7 +121,7 @@ def judge(
     if "deny" in matching:
         return Judgement("deny", risk, f"a rule refuses {qualified(tool)}")
     mode = _mode(approvals, settings)
-    verdict = matching[0] if matching else _by_mode(tool, mode)
+    verdict: Verdict = matching[0] if matching else _by_mode(tool, mode)
     if verdict == "ask" and any(_covers(rule.rule, tool, arguments) for rule in remembered):
         return Judgement("allow", risk, "approved before")
     if verdict == "ask" and mode == "deny":

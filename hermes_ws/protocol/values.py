@@ -21,7 +21,6 @@ __all__ = [
     "Config",
     "ContentPart",
     "ConversationId",
-    "ConversationSummary",
     "ErrorInfo",
     "ImagePart",
     "Input",
@@ -500,24 +499,3 @@ class QueuedRun(Value, frozen=True, kw_only=True):
     """1 is next."""
     by: By
     """Who queued it."""
-
-
-class ConversationSummary(Value, frozen=True, kw_only=True):
-    """One line of a list of conversations. ``status`` is the active run's, or ``idle``."""
-
-    conversation_id: str
-    """Its id."""
-    title: str | None
-    """Null: it has none. Never absent."""
-    status: str
-    """The active run's, or ``idle``."""
-    queue: int
-    """How many runs wait."""
-    head: int
-    """The last ``seq``."""
-    last_event_at: int
-    """Unix ms."""
-    usage: Usage
-    """Of all its runs."""
-    run_id: str | None = None
-    """The active run."""

@@ -116,7 +116,10 @@ class SqliteStore:
     # -- reading ---------------------------------------------------------------------------------------
 
     async def _all(self, sql: str, *parameters: Any) -> list[Any]:
-        return list(await self._reader.execute_fetchall(sql, parameters))
+        try:
+            return list(await self._reader.execute_fetchall(sql, parameters))
+        except sqlite3.Error as error:
+            raise _store_error(error) from error
 
     async def load(self, ref: ConversationRef) -> Loaded | None:
         found = await self._all("SELECT key, epoch, floor FROM conversations WHERE namespace = ? AND id = ?", *ref)

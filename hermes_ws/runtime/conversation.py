@@ -1,0 +1,488 @@
+"""One conversation at work: its session, its log, its readers.
+
+Theory of operation. Whatever happens (a command, an agent's report, a timer) goes through the session and comes back as
+a decision. :meth:`Conversation.commit` encodes the decision's events once and queues one append; nothing of it is
+visible yet. When the store says that it is committed, in this order: the tail grows, effects are carried out, whoever
+waits is told, and the readers are woken, once for all that one group commit made visible.
+
+Deltas that come while an append is on its way are held back and merged; they become events, and get their numbers,
+when the way is clear. Anything else that happens flushes them first, so order is kept. An idle pipe delays nothing.
+
+If a commit fails, what is in memory is ahead of the log and worth nothing: the conversation is dropped (agent
+cancelled, sockets closed with 4500, waiters told) and folded anew from the log by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import msgspec
+import structlog
+
+from hermes_ws.errors import CommandError, StorageFull, StoreError
+from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.close import CloseCode
+from hermes_ws.protocol.codec import encode, fingerprint
+from hermes_ws.protocol.commands import Command, RunStart
+from hermes_ws.protocol.control import Ok, SnapshotState
+from hermes_ws.protocol.resources import ConversationSummary
+from hermes_ws.protocol.values import ApprovalRule
+from hermes_ws.runtime.principal import Caller
+from hermes_ws.runtime.readers import Reader
+from hermes_ws.runtime.tail import Tail
+from hermes_ws.session import Answer, Decision, Effect, RememberRule, RunOptions, Session
+from hermes_ws.store.base import Append, CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store
+
+__all__ = ["Conversation", "Host"]
+
+log = structlog.get_logger("hermes_ws.conversation")
+
+Reply = Callable[[Ok | CommandError], None]
+DeltaKind = Literal["message", "reasoning", "stdout", "stderr"]
+
+COMMAND_TTL_MS = 24 * 3600 * 1000
+_DELTAS = (ev.MessageDelta, ev.ReasoningDelta, ev.ToolOutput)
+
+
+class Host(Protocol):
+    """What a conversation needs of the runtime around it."""
+
+    store: Store
+
+    def now(self) -> int: ...
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
+    def perform(self, conversation: Conversation, effect: Effect) -> None: ...
+    def dropped(self, conversation: Conversation) -> None: ...
+
+
+class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[conversations]`` of the configuration: what one of them may take of the server's memory."""
+
+    idle_s: float = 60.0
+    """A conversation that nobody uses leaves memory after so long."""
+    delta_bytes: int = 65_536
+    """Deltas of one item that wait together merge up to this size."""
+    backlog_bytes: int = 262_144
+    """Uncommitted output after which an agent is made to wait."""
+    recent_commands: int = 256
+    """Answered command ids kept in memory; older ones are looked up in the log."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An append on its way."""
+
+    payloads: list[bytes]
+    effects: list[Effect]
+    then: Callable[[StoreError | None], None] | None
+
+
+@dataclass(slots=True)
+class _Delta:
+    """Deltas of one item that wait together."""
+
+    kind: DeltaKind
+    run_id: str
+    call_id: str | None
+    chunks: list[str] = field(default_factory=list[str])
+    size: int = 0
+
+
+@dataclass(slots=True)
+class _Done:
+    """A command that was accepted: its digest, and its ``ok`` once it is committed."""
+
+    digest: bytes
+    ok: Ok | None
+    at: int
+    waiting: list[Reply] = field(default_factory=list[Reply])
+
+
+class Conversation:
+    """See the top of the module. Everything here runs on the event loop, and nothing but a commit takes time."""
+
+    def __init__(
+        self,
+        host: Host,
+        ref: ConversationRef,
+        make_session: Callable[[], Session],
+        *,
+        settings: ConversationSettings,
+        tail_bytes: int,
+        floor: int = 1,
+        rules: Iterable[ApprovalRule] = (),
+    ) -> None:
+        self.ref = ref
+        self.store = host.store
+        self.session = make_session()
+        self.settings = settings
+        self.floor = floor
+        self.rules: dict[str, ApprovalRule] = {rule.rule_id: rule for rule in rules}
+        self.tail = Tail(self.session.state.head, max_bytes=tail_bytes)
+        self.readers: set[Reader] = set()
+        self.used_at = host.now()
+        self.dead = False
+        self._host = host
+        self._make_session = make_session
+        self._pending: deque[_Pending] = deque()
+        self._deltas: deque[_Delta] = deque()
+        self._delta_bytes = 0
+        self._drained: asyncio.Event | None = None
+        self._commands: OrderedDict[tuple[str, str], _Done] = OrderedDict()
+        self._commands_complete = self.session.state.epoch is None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_due = False
+        self._arm()
+
+    # -- what readers see ------------------------------------------------------------------------------
+
+    @property
+    def committed(self) -> int:
+        return self.tail.head
+
+    @property
+    def epoch(self) -> str | None:
+        """The log's epoch; None until something is committed."""
+        return self.session.state.epoch if self.committed else None
+
+    def now(self) -> int:
+        return self._host.now()
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._host.spawn(work)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody would notice if it left memory."""
+        state = self.session.state
+        return not (self.readers or self._pending or self._deltas or state.active or state.queue)
+
+    def snapshot(self) -> SnapshotState:
+        """The state as it is now, which may be ahead of what is committed: show it after :meth:`settled`."""
+        limits = self.session.limits
+        self.flush()
+        return self.session.state.snapshot(max_items=limits.snapshot_items, max_bytes=limits.snapshot_bytes)
+
+    def summary(self) -> ConversationSummary:
+        """The conversation in one line, for lists."""
+        state = self.session.state
+        return ConversationSummary(
+            conversation_id=self.ref.conversation_id,
+            title=state.title,
+            status=state.status,
+            run_id=state.active.run_id if state.active else None,
+            queue=len(state.queue),
+            interactions=list(state.interactions.values()),
+            last_event_at=state.last_ts,
+            head=state.head,
+            usage=state.usage,
+        )
+
+    # -- committing ------------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        decision: Decision,
+        then: Callable[[StoreError | None], None] | None = None,
+        *,
+        command: CommandRow | None = None,
+        revoked: Sequence[str] = (),
+    ) -> None:
+        """Append what was decided; carry out its effects and call ``then`` when it is committed.
+
+        A decision without anything to keep is done when all before it is.
+        """
+        payloads = [encode(event) for event in decision.events]
+        pending = _Pending(payloads, decision.effects, then)
+        remembered = [effect.rule for effect in decision.effects if isinstance(effect, RememberRule)]
+        if not (payloads or command or revoked):
+            self._after_all(pending)
+            return
+        deltas = [isinstance(event, _DELTAS) for event in decision.events]
+        state = self.session.state
+        batch = Append(
+            ref=self.ref,
+            head=state.head - len(payloads),
+            at=state.last_ts,
+            sync=not all(deltas) or command is not None or bool(revoked),
+            done=self._done,
+            events=payloads,
+            deltas=deltas,
+            epoch=state.epoch,
+            commands=[command] if command else [],
+            rules=[self._rule_row(rule) for rule in remembered],
+            revoked=list(revoked),
+        )
+        if batch.sync:
+            batch.summary = msgspec.json.encode(self.summary())
+            self._project(decision.events, batch)
+            self._arm()
+        self._pending.append(pending)
+        self.store.append(batch)
+
+    def _after_all(self, pending: _Pending) -> None:
+        if self._pending:
+            self._pending[-1].effects += pending.effects
+            before, after = self._pending[-1].then, pending.then
+            if after is not None:
+                self._pending[-1].then = after if before is None else lambda error: (before(error), after(error))[1]
+        else:
+            self._release(pending, None)
+
+    def _project(self, events: Iterable[ev.Event], batch: Append) -> None:
+        """Rows for the runs and interactions that these events touched, as they are now."""
+        state, now = self.session.state, batch.at
+        for run_id in dict.fromkeys(e.run_id for e in events if isinstance(e, ev.RunEvent)):
+            run = state.runs.get(run_id)
+            status = run.status if run else state.ended[run_id]
+            options = msgspec.json.encode(self.session.options.get(run_id, RunOptions()))
+            batch.runs.append(RunRow(run_id, status, options, now))
+        for event in events:
+            if isinstance(event, ev.InteractionRequested):
+                batch.interactions.append(InteractionRow(event.interaction_id, encode(event), None))
+            elif isinstance(event, ev.InteractionResolved):
+                asked = state.asked[event.interaction_id]
+                batch.interactions.append(InteractionRow(event.interaction_id, encode(asked), encode(event)))
+
+    def _rule_row(self, rule: ApprovalRule) -> RuleRow:
+        data = msgspec.json.encode(rule)
+        return RuleRow(rule.rule_id, rule.scope, rule.by.principal, rule.agent, rule.run_id, data)
+
+    def _done(self, error: StoreError | None) -> None:
+        """The oldest append is committed, or will never be."""
+        if self.dead:
+            return
+        if error is not None:
+            self.drop(error)
+            return
+        pending = self._pending.popleft()
+        self.tail.extend(pending.payloads)
+        self._release(pending, None)
+        if not self._pending:
+            self.flush()
+        if not self._wake_due:
+            self._wake_due = True
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    def _release(self, pending: _Pending, error: StoreError | None) -> None:
+        if error is None:
+            for effect in pending.effects:
+                self._host.perform(self, effect)
+        if pending.then is not None:
+            pending.then(error)
+
+    def _wake(self) -> None:
+        self._wake_due = False
+        for reader in tuple(self.readers):
+            reader.wake()
+
+    async def settled(self) -> None:
+        """Wait until all that was decided so far is committed. Raises :class:`StoreError` if it never will be."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def tell(error: StoreError | None) -> None:
+            if not future.done():
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+
+        if self.dead:
+            raise StoreError("the conversation was dropped after a failed commit")
+        self.flush()
+        self.commit(Decision(), tell)
+        await future
+
+    def drop(self, error: StoreError) -> None:
+        """Memory is worth nothing any more: let go of everything, and tell everybody who waits."""
+        self.dead = True
+        log.error("conversation.dropped", conversation=self.ref.conversation_id, error=str(error))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._host.dropped(self)
+        pending, self._pending = self._pending, deque()
+        for one in pending:
+            self._release(one, error)
+        if self._drained is not None:
+            self._drained.set()
+        for reader in tuple(self.readers):
+            reader.close(CloseCode.INTERNAL, "the log could not be written; reconnect and resume")
+
+    # -- deltas ----------------------------------------------------------------------------------------
+
+    async def delta(self, kind: DeltaKind, run_id: str, text: str, call_id: str | None = None) -> None:
+        """Text from an agent or a running tool. Waits only when too much of it is not committed yet."""
+        if not text:
+            return
+        last = self._deltas[-1] if self._deltas else None
+        same = last is not None and (last.kind, last.run_id, last.call_id) == (kind, run_id, call_id)
+        if last is None or not same or last.size >= self.settings.delta_bytes:
+            last = _Delta(kind, run_id, call_id)
+            self._deltas.append(last)
+        last.chunks.append(text)
+        last.size += len(text)
+        self._delta_bytes += len(text)
+        if not self._pending:
+            self.flush()
+        while self._delta_bytes > self.settings.backlog_bytes and not self.dead:
+            self._drained = self._drained or asyncio.Event()
+            await self._drained.wait()
+
+    def flush(self) -> None:
+        """Make events of the deltas that were held back."""
+        if not self._deltas or self.dead:
+            return
+        waiting, self._deltas, self._delta_bytes = self._deltas, deque(), 0
+        together, now = Decision(), self.now()
+        for one in waiting:
+            together.events += self._delta_events(one, "".join(one.chunks), now)
+        self.commit(together)
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
+    def _delta_events(self, one: _Delta, text: str, now: int) -> list[ev.Event]:
+        run = self.session.state.active
+        if run is None or run.run_id != one.run_id:
+            return []
+        if one.kind == "message" or one.kind == "reasoning":
+            return self.session.delta(one.run_id, one.kind, text, now).events
+        assert one.call_id is not None
+        return self.session.tool_output(one.run_id, one.call_id, now, stream=one.kind, chunk=text).events
+
+    # -- commands --------------------------------------------------------------------------------------
+
+    async def execute(self, command: Command, caller: Caller, reply: Reply) -> None:
+        """Do a command that changes the session. ``reply`` gets its one answer, once it is committed.
+
+        The only thing waited for here is the look-up of an id in the log, so commands keep their order.
+        """
+        try:
+            caller.check(command)
+            if command.id is not None and await self._repeated(command, caller, reply):
+                return
+            self.perform(command, caller, reply)
+        except CommandError as refused:
+            reply(refused)
+
+    def perform(self, command: Command, caller: Caller, reply: Reply) -> None:
+        """The same for a command that is known to be new."""
+        if self.dead:
+            raise CommandError("internal", "the conversation is being reloaded; send the command again")
+        decision = self.decide(command, caller)
+        self.accept(command, caller, decision, reply)
+
+    def decide(self, command: Command, caller: Caller) -> Decision:
+        """What the session makes of it; the conversation comes into being with its first accepted command."""
+        self.flush()
+        fresh = self.session.state.epoch is None
+        created = self.session.create(self.now()).events if fresh else []
+        try:
+            decision = self.session.command(
+                command, by=caller.by, role=caller.principal.role, via=caller.via, now=self.now()
+            )
+        except CommandError:
+            if fresh:
+                self.session = self._make_session()
+            raise
+        if isinstance(command, RunStart) and caller.principal.tools is not None:
+            self.session.bound(decision.result["run_id"], caller.principal.tools)
+        decision.events[:0] = created
+        return decision
+
+    def accept(
+        self, command: Command, caller: Caller, decision: Decision, reply: Reply, *, revoked: Sequence[str] = ()
+    ) -> None:
+        """Commit what a command came to, with its ``ok`` under its id, and answer it after that."""
+        self.used_at = self.now()
+        ok = Ok(id=command.id, at=self.session.state.head, **decision.result)
+        row, done = None, None
+        if command.id is not None:
+            done = _Done(_digest(command), None, self.now(), [reply])
+            row = CommandRow(caller.principal.name, command.id, done.digest, msgspec.json.encode(ok), done.at)
+            self._remember_command((caller.principal.name, command.id), done)
+
+        def then(error: StoreError | None) -> None:
+            answer = ok if error is None else _refusal(error)
+            if done is not None and error is None:
+                done.ok = ok
+            for waiting in [reply] if done is None else done.waiting:
+                waiting(answer if waiting is reply or not isinstance(answer, Ok) else _again(answer))
+            if done is not None:
+                done.waiting.clear()
+
+        self.commit(decision, then, command=row, revoked=revoked)
+
+    def _remember_command(self, key: tuple[str, str], done: _Done) -> None:
+        self._commands[key] = done
+        while len(self._commands) > self.settings.recent_commands:
+            oldest = next(iter(self._commands))
+            if self._commands[oldest].ok is None:
+                return
+            del self._commands[oldest]
+            self._commands_complete = False
+
+    async def _repeated(self, command: Command, caller: Caller, reply: Reply) -> bool:
+        """Whether the id was used before; if so, it is answered here. Raises ``id_reused`` for another body."""
+        assert command.id is not None
+        key = (caller.principal.name, command.id)
+        done = self._commands.get(key)
+        if done is None and not self._commands_complete:
+            row = await self.store.command(self.ref, *key)
+            done = self._commands.get(key)
+            if done is None and row is not None:
+                done = _Done(row.digest, msgspec.json.decode(row.ok, type=Ok), row.created_at)
+        if done is None or done.at < self.now() - COMMAND_TTL_MS:
+            return False
+        if done.digest != _digest(command):
+            message = f"id {command.id!r} was used for another command in the last 24 h"
+            raise CommandError("id_reused", message, path="$.id")
+        if done.ok is None:
+            done.waiting.append(reply)
+        else:
+            reply(_again(done.ok))
+        return True
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Set the clock for what the session has to do next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.session.next_timer()
+        if due is not None and not self.dead:
+            delay_s = min(max(0, due - self.now()) / 1000, 3600.0)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.flush()
+        self.commit(self.session.tick(self.now()))
+        self._arm()
+
+    def take_up(self) -> None:
+        """After a restart: go on with what the log says was under way."""
+        self.commit(self.session.take_up(self.now()))
+
+
+def _digest(command: Command) -> bytes:
+    return hashlib.sha256(fingerprint(command)).digest()
+
+
+def _again(ok: Ok) -> Ok:
+    return msgspec.structs.replace(ok, duplicate=True)
+
+
+def _refusal(error: StoreError) -> CommandError:
+    if isinstance(error, StorageFull):
+        return CommandError("storage_full", "the server has no space left; nothing was done")
+    return CommandError("internal", "the log could not be written; nothing was done")
+
+
+__all__ += ["Answer", "ConversationSettings", "Reply"]

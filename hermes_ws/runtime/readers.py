@@ -1,0 +1,233 @@
+"""Readers: cursors over a conversation's log.
+
+A reader is not a queue. It has a cursor, and when it is woken (something was committed, or its sink can take more) it
+writes what lies between the cursor and the head: out of the shared tail if the cursor is in there, else page by page
+from the store. A sink that cannot take more is left alone until it can, at no cost to anybody; the reader falls behind
+and later catches up from wherever it was.
+
+A reader has no task of its own while it follows the tail: it is woken by a plain call and writes at once. Only
+catching up from the store needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from hermes_ws.errors import StoreError
+from hermes_ws.protocol.close import CloseCode
+from hermes_ws.protocol.codec import encode
+from hermes_ws.protocol.control import ControlBase, Heartbeat, Live, Snapshot
+from hermes_ws.runtime.tail import Chunk, Tail, page_chunk, text_frame, told
+from hermes_ws.store.base import ConversationRef, Store
+
+__all__ = ["Reader", "ReaderSettings", "Sink", "Source"]
+
+log = structlog.get_logger("hermes_ws.readers")
+
+
+class ReaderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[readers]`` of the configuration."""
+
+    heartbeat_s: float = 20.0
+    """Silence after which a reader is told that the server is there."""
+    stall_s: float = 30.0
+    """A socket that accepts no byte for so long, with something to send, is aborted."""
+    write_buffer_bytes: int = 32_768
+    """What may wait in a socket's buffer before its reader is left to fall behind."""
+    chunk_bytes: int = 65_536
+    """Most that is written to a reader at once."""
+    tail_bytes: int = 1_048_576
+    """What a conversation's newest events may weigh in memory; older ones are read from the store."""
+    page_events: int = 1_000
+    """Events read from the store at once, for a reader that is behind."""
+
+
+class Sink(Protocol):
+    """Where a reader's frames go."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether more may be sent now. When it becomes true again, ``on_writable`` is called."""
+        ...
+
+    on_writable: Callable[[], None] | None
+
+    def send(self, frames: Sequence[bytes], joined: bytes) -> None:
+        """Send text frames; ``joined`` is all of them, ready for the wire. Does not wait."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Close, after what was sent."""
+        ...
+
+
+class Source(Protocol):
+    """The conversation, as a reader sees it."""
+
+    ref: ConversationRef
+    tail: Tail
+    store: Store
+    readers: set[Reader]
+
+    @property
+    def committed(self) -> int:
+        """The last number that may be seen."""
+        ...
+
+    def now(self) -> int: ...
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
+
+
+class Reader:
+    """One client's cursor."""
+
+    __slots__ = (
+        "_catching_up",
+        "_closed",
+        "_cursor",
+        "_exclude",
+        "_live_at",
+        "_settings",
+        "_sink",
+        "_skipped_from",
+        "_source",
+        "written_at",
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        *,
+        cursor: int,
+        live_at: int,
+        exclude: frozenset[str],
+        settings: ReaderSettings,
+    ) -> None:
+        """Deliver what follows ``cursor``; say ``live`` when ``live_at`` is reached."""
+        self._source = source
+        self._sink = sink
+        self._cursor = cursor
+        self._live_at: int | None = live_at
+        self._exclude = exclude
+        self._settings = settings
+        self._skipped_from: int | None = None
+        self._catching_up = False
+        self._closed = False
+        self.written_at = source.now()
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._source.readers.add(self)
+        self._sink.on_writable = self.wake
+        self.wake()
+
+    def control(self, frame: ControlBase | Snapshot) -> None:
+        """Send a frame that is about the connection."""
+        self._send([text_frame(encode(frame))])
+
+    def wake(self) -> None:
+        """Write what there is to write, as far as the sink takes it."""
+        while not (self._catching_up or self._closed) and self._sink.writable:
+            if self._cursor == self._live_at:
+                self._say_live()
+            upto = self._upto()
+            if self._cursor >= upto:
+                return
+            chunk = self._source.tail.chunk(
+                after=self._cursor,
+                upto=upto,
+                exclude=self._exclude,
+                skipped_from=self._skipped_from,
+                max_bytes=self._settings.chunk_bytes,
+            )
+            if chunk is None:
+                self._catching_up = True
+                self._source.spawn(self._catch_up)
+                return
+            self._take(chunk)
+
+    def _upto(self) -> int:
+        head = self._source.committed
+        return head if self._live_at is None else min(head, max(self._live_at, self._cursor))
+
+    def _say_live(self) -> None:
+        assert self._live_at is not None
+        frames = [*self._flushed(), text_frame(encode(Live(at=self._live_at)))]
+        self._live_at = None
+        self._send(frames)
+
+    def _take(self, chunk: Chunk) -> None:
+        self._cursor, self._skipped_from = chunk.to, chunk.skipped_from
+        if chunk.frames:
+            self.written_at = self._source.now()
+            self._sink.send(chunk.frames, chunk.joined)
+
+    async def _catch_up(self) -> None:
+        """Page from the store until the cursor is in the tail, or the sink is full."""
+        source, settings = self._source, self._settings
+        try:
+            while not self._closed and self._sink.writable and self._cursor < self._upto():
+                if self._cursor + 1 >= source.tail.first:
+                    break
+                events = await source.store.read(
+                    source.ref, after=self._cursor, limit=settings.page_events, max_bytes=settings.chunk_bytes
+                )
+                if not self._closed:
+                    self._take_page(
+                        page_chunk(
+                            events,
+                            after=self._cursor,
+                            upto=self._upto(),
+                            exclude=self._exclude,
+                            skipped_from=self._skipped_from,
+                            max_bytes=settings.chunk_bytes,
+                        )
+                    )
+        except StoreError as error:
+            log.warning("reader.failed", conversation=source.ref.conversation_id, error=str(error))
+            self.close(CloseCode.INTERNAL, "the log cannot be read")
+        finally:
+            self._catching_up = False
+        self.wake()
+
+    def _take_page(self, chunk: Chunk) -> None:
+        """A page that brought nothing although there is more: all that is missing was compacted away."""
+        if chunk.to == self._cursor:
+            upto = min(self._upto(), self._source.tail.first - 1)
+            frames = [*self._flushed(), *told(self._cursor + 1, upto, "compacted")]
+            chunk = Chunk(frames, b"".join(frames), upto, None)
+        self._take(chunk)
+
+    def _flushed(self) -> list[bytes]:
+        """The range of filtered numbers that was not told yet, as a frame."""
+        start, self._skipped_from = self._skipped_from, None
+        return told(start, self._cursor)
+
+    def beat(self, now: int) -> None:
+        """Break the silence, if it has lasted and nothing is waiting to be delivered."""
+        silent = now - self.written_at >= self._settings.heartbeat_s * 1000
+        if silent and self._live_at is None and self._cursor == self._source.committed and self._sink.writable:
+            self._send([*self._flushed(), text_frame(encode(Heartbeat(head=self._cursor, ts=now)))])
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close the client's socket and stop delivering."""
+        if not self._closed:
+            self.stop()
+            self._sink.close(code, reason)
+
+    def stop(self) -> None:
+        """Stop delivering: the client is gone."""
+        self._closed = True
+        self._sink.on_writable = None
+        self._source.readers.discard(self)
+
+    def _send(self, frames: list[bytes]) -> None:
+        if not self._closed:
+            self.written_at = self._source.now()
+            self._sink.send(frames, b"".join(frames))
