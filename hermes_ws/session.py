@@ -73,6 +73,8 @@ __all__ = [
 
 SERVER: Final = By(principal="server")
 """Who did it when no person did."""
+UNANSWERED: Final = OnExpire(cancel=True)
+"""The agent is told that nobody answered."""
 
 AnyEvent = TypeVar("AnyEvent", bound=ev.Event)
 
@@ -111,6 +113,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: ToolFilter | None = None
     deadline_ms: int | None = None
     metadata: dict[str, Any] | None = None
+    bounds: ToolFilter | None = None
+    """What the key that started the run may use at most."""
 
 
 # -- effects: what the caller does once the events are committed ---------------------------------------
@@ -135,6 +139,7 @@ class StopRun:
 class Answer:
     """An interaction was resolved. ``answers`` are the real ones, secrets included."""
 
+    asked: ev.InteractionRequested
     resolution: ev.InteractionResolved
     answers: dict[str, Any] | None
 
@@ -188,7 +193,7 @@ class Ask:
     editable: bool = False
     digest: str | None = None
     timeout_ms: int | None = None
-    on_expire: OnExpire = OnExpire(cancel=True)
+    on_expire: OnExpire = UNANSWERED
     roles: tuple[Role, ...] = ("driver", "responder", "admin")
 
 
@@ -234,6 +239,10 @@ class Session:
             case _:
                 raise CommandError("unsupported", f"{command_type(command)} is not supported by this server yet")
         return self._decision
+
+    def bound(self, run_id: str, bounds: ToolFilter) -> None:
+        """The run may use no more than its starter's key may."""
+        self.options[run_id] = msgspec.structs.replace(self.options[run_id], bounds=bounds)
 
     def create(self, now: int) -> Decision:
         """The first event of a conversation; its caller puts it before those of the first command."""
@@ -340,7 +349,6 @@ class Session:
     def _cancel_queued(self, run_ids: Iterable[str], by: By) -> None:
         for run_id in run_ids:
             self._emit(ev.RunCancelled, run_id=run_id, reason="stop", by=by, usage=Usage.zero())
-            self.options.pop(run_id, None)
 
     def _configure(self, command: ConversationConfigure, by: By) -> None:
         version = self.state.config_version
@@ -422,7 +430,7 @@ class Session:
         run = self.state.runs[asked.run_id]
         if not run.interactions:
             self._emit(ev.RunResumed, run_id=asked.run_id, interactions=list(run.waited_for))
-        self._decision.effects.append(Answer(resolution, real_answers))
+        self._decision.effects.append(Answer(asked, resolution, real_answers))
         return resolution
 
     def _remember(self, asked: ev.InteractionRequested, resolution: ev.InteractionResolved) -> None:
@@ -668,7 +676,6 @@ class Session:
         self._end_message(run, partial=stopped)
         late = self._close_steers(run, stopped)
         self._emit_terminal(run, outcome, failure)
-        self.options.pop(run_id, None)
         self._interrupted.discard(run_id)
         for new_run_id, steer_text, by in late:
             self.options[new_run_id] = RunOptions()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from jsonschema import Draft202012Validator
@@ -50,7 +50,7 @@ def first_problem(schema: Mapping[str, Any], value: Any) -> Problem | None:
 
 def _best(validator: Draft202012Validator, value: Any) -> ValidationError | None:
     errors: Iterator[ValidationError] = validator.iter_errors(value)  # pyright: ignore[reportUnknownMemberType]
-    return best_match(errors)  # pyright: ignore[reportUnknownVariableType]
+    return cast("ValidationError | None", best_match(errors))
 
 
 @lru_cache(maxsize=512)

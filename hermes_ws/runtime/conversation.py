@@ -28,7 +28,7 @@ from hermes_ws.errors import CommandError, StorageFull, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode, fingerprint
-from hermes_ws.protocol.commands import Command, RunStart
+from hermes_ws.protocol.commands import Command
 from hermes_ws.protocol.control import Ok, SnapshotState
 from hermes_ws.protocol.resources import ConversationSummary
 from hermes_ws.protocol.values import ApprovalRule
@@ -220,7 +220,7 @@ class Conversation:
         )
         if batch.sync:
             batch.summary = msgspec.json.encode(self.summary())
-            self._project(decision.events, batch)
+            self._project(decision, batch)
             self._arm()
         self._pending.append(pending)
         self.store.append(batch)
@@ -234,20 +234,22 @@ class Conversation:
         else:
             self._release(pending, None)
 
-    def _project(self, events: Iterable[ev.Event], batch: Append) -> None:
-        """Rows for the runs and interactions that these events touched, as they are now."""
-        state, now = self.session.state, batch.at
-        for run_id in dict.fromkeys(e.run_id for e in events if isinstance(e, ev.RunEvent)):
+    def _project(self, decision: Decision, batch: Append) -> None:
+        """Rows for the runs and interactions that this decision touched, as they are now."""
+        state, now, options = self.session.state, batch.at, self.session.options
+        for run_id in dict.fromkeys(e.run_id for e in decision.events if isinstance(e, ev.RunEvent)):
             run = state.runs.get(run_id)
             status = run.status if run else state.ended[run_id]
-            options = msgspec.json.encode(self.session.options.get(run_id, RunOptions()))
-            batch.runs.append(RunRow(run_id, status, options, now))
-        for event in events:
+            batch.runs.append(RunRow(run_id, status, msgspec.json.encode(options.get(run_id, RunOptions())), now))
+            if run is None:
+                options.pop(run_id, None)
+        for event in decision.events:
             if isinstance(event, ev.InteractionRequested):
                 batch.interactions.append(InteractionRow(event.interaction_id, encode(event), None))
-            elif isinstance(event, ev.InteractionResolved):
-                asked = state.asked[event.interaction_id]
-                batch.interactions.append(InteractionRow(event.interaction_id, encode(asked), encode(event)))
+        for effect in decision.effects:
+            if isinstance(effect, Answer):
+                row = InteractionRow(effect.asked.interaction_id, encode(effect.asked), encode(effect.resolution))
+                batch.interactions.append(row)
 
     def _rule_row(self, rule: ApprovalRule) -> RuleRow:
         data = msgspec.json.encode(rule)
@@ -390,7 +392,7 @@ class Conversation:
             if fresh:
                 self.session = self._make_session()
             raise
-        if isinstance(command, RunStart) and caller.principal.tools is not None:
+        if decision.result.get("disposition") in ("started", "queued") and caller.principal.tools is not None:
             self.session.bound(decision.result["run_id"], caller.principal.tools)
         decision.events[:0] = created
         return decision

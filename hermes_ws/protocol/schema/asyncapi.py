@@ -6,13 +6,15 @@ described reference becomes ``allOf`` of one. Actions are the server's: it *send
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias
 
 from hermes_ws.protocol import BEARER_PREFIX, PROTOCOL
 from hermes_ws.protocol.schema.json_schema import UNIONS, json_schema
 from hermes_ws.protocol.schema.model import Definition, Kind, definitions
 
 __all__ = ["asyncapi"]
+
+_Json: TypeAlias = "bool | int | float | str | list[_Json] | dict[str, _Json] | None"
 
 _CHANNEL: Final = "conversation"
 _SECURITY: Final = ("bearer", "subprotocol", "ticket")
@@ -183,15 +185,15 @@ def _security_schemes() -> dict[str, Any]:
     }
 
 
-def _draft_07(schema: Any) -> Any:
+def _draft_07(schema: _Json) -> _Json:
     """The same schema, referring into ``components`` and with nothing beside a reference."""
     if isinstance(schema, list):
-        branches: list[Any] = schema
-        return [_draft_07(branch) for branch in branches]
+        return [_draft_07(branch) for branch in schema]
     if not isinstance(schema, dict):
         return schema
-    parts = {key: _draft_07(part) for key, part in cast("dict[str, Any]", schema).items()}
-    if not isinstance(parts.get("$ref"), str):
-        return parts
-    reference = {"$ref": parts.pop("$ref").replace("#/$defs/", "#/components/schemas/")}
-    return {**parts, "allOf": [reference]} if parts else reference
+    beside = {key: _draft_07(part) for key, part in schema.items() if key != "$ref"}
+    target = schema.get("$ref")
+    if not isinstance(target, str):
+        return beside
+    reference: _Json = {"$ref": target.replace("#/$defs/", "#/components/schemas/")}
+    return {**beside, "allOf": [reference]} if beside else reference

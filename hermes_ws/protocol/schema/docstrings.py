@@ -14,29 +14,30 @@ from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["of_class", "of_field", "of_name"]
+__all__ = ["of_class", "of_field", "of_name", "read"]
 
 _PACKAGE: Final = "hermes_ws.protocol."
 
 
 def of_class(cls: type) -> str:
     """The docstring of ``cls``, on one line, in Markdown."""
-    return _read(cls.__module__).get(cls.__name__, "")
+    return read(cls.__module__).get(cls.__name__, "")
 
 
 def of_field(cls: type, name: str) -> str:
     """What follows the field ``name`` of ``cls``, or of the base that it comes from."""
-    found = (_read(base.__module__).get(f"{base.__name__}.{name}") for base in cls.__mro__)
+    found = (read(base.__module__).get(f"{base.__name__}.{name}") for base in cls.__mro__)
     return next((text for text in found if text), "")
 
 
 def of_name(module: str, name: str) -> str:
     """What follows the named type ``name`` in a module of this package."""
-    return _read(_PACKAGE + module).get(name, "")
+    return read(_PACKAGE + module).get(name, "")
 
 
 @functools.cache
-def _read(module: str) -> MappingProxyType[str, str]:
+def read(module: str) -> MappingProxyType[str, str]:
+    """Everything a module of this package says of its names: ``Class``, ``Class.field``, ``Name``. Kept once read."""
     if not module.startswith(_PACKAGE):
         return MappingProxyType({})
     try:

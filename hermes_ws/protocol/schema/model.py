@@ -25,7 +25,7 @@ from hermes_ws.protocol.control import Control
 from hermes_ws.protocol.events import Event
 from hermes_ws.protocol.schema import docstrings
 
-__all__ = ["Definition", "Field", "Kind", "Named", "definitions", "named", "named_as"]
+__all__ = ["Definition", "Field", "Kind", "Named", "definitions", "describe", "named", "named_as"]
 
 Kind = Literal["event", "control", "command", "value"]
 
@@ -68,10 +68,10 @@ _UNIONS: Final[tuple[tuple[Kind, Any], ...]] = (("event", Event), ("control", Co
 @functools.cache
 def definitions() -> tuple[Definition, ...]:
     """Every object of the wire: frames in the order of their unions, then values in the order of their source."""
-    frames = [_definition(cls, kind) for kind, union in _UNIONS for cls in get_args(union)]
+    frames = [describe(cls, kind) for kind, union in _UNIONS for cls in get_args(union)]
     seen = {cls for _, union in _UNIONS for cls in get_args(union)}
     parts = [cls for cls in _parts() if cls not in seen]
-    return (*frames, *(_definition(cls, "value") for cls in parts))
+    return (*frames, *(describe(cls, "value") for cls in parts))
 
 
 @functools.cache
@@ -91,7 +91,8 @@ def named_as(type_: inspect.Type) -> str | None:
     return next((alias.name for alias in named() if alias.type == type_), None)
 
 
-def _definition(cls: type[msgspec.Struct], kind: Kind) -> Definition:
+def describe(cls: type[msgspec.Struct], kind: Kind) -> Definition:
+    """One type as it is written down. Raises ``TypeError`` if it has a default that would never be sent."""
     info = inspect.type_info(cls)
     assert isinstance(info, inspect.StructType)
     from_client = cls in _from_clients()
