@@ -911,6 +911,76 @@ export interface Help {
   id?: string | null;
 }
 
+/** A page of conversations. */
+export interface ConversationList {
+  /** The one with the newest event first. */
+  conversations: Array<ConversationSummary>;
+  /** For `?cursor=`. Null: this is the last page. Never absent. */
+  next: string | null;
+}
+
+/** One line of a list of conversations. */
+export interface ConversationSummary {
+  /** Its id. */
+  conversation_id: string;
+  /** Null: it has none. Never absent. */
+  title: string | null;
+  /** The active run's, or `idle`. */
+  status: string;
+  /** The active run. */
+  run_id?: string;
+  /** How many runs wait. */
+  queue: number;
+  /** Open ones, oldest first. */
+  interactions: Array<InteractionRequested>;
+  /** Unix ms. */
+  last_event_at: number;
+  /** The last `seq`. */
+  head: number;
+  /** Of all its runs. */
+  usage: Usage;
+}
+
+/** A page of a conversation's log. */
+export interface EventPage {
+  /** Null: the conversation does not exist until its first command. Never absent. */
+  epoch: string | null;
+  /** The last `seq`. */
+  head: number;
+  /** The first `seq` still readable. */
+  floor: number;
+  /** Exactly the socket's frames: events, and `skipped` where some are not delivered. */
+  events: Array<ServerFrame>;
+  /** For `?after=`. */
+  next: number;
+  /** Whether nothing more is there yet. */
+  at_head: boolean;
+}
+
+/** A single-use credential for one connect. */
+export interface TicketGrant {
+  /** For `?ticket=`. */
+  ticket: string;
+  /** The one it opens. */
+  conversation: string;
+  /** Unix ms. */
+  expires_at: number;
+  /** The socket's address with the ticket in it. */
+  url: string;
+}
+
+/** What a ticket should be good for: never more than the key that asks. */
+export interface TicketRequest {
+  /** The one it opens. */
+  conversation: string;
+  /** Who its holder is taken for. Default: the caller. */
+  principal?: string | null;
+  /** Default: the caller's. */
+  role?: Role | null;
+  /** Seconds until it expires unused. Default: 60. */
+  ttl_s?: number | null;
+}
+
 /** What a tool says of itself. A tool that says nothing is taken to write and to be unrepeatable. */
 export interface Annotations {
   /** Changes nothing. */
@@ -1012,26 +1082,6 @@ export interface Config {
   metadata?: Record<string, unknown>;
   /** For lists of conversations. */
   title?: string;
-}
-
-/** One line of a list of conversations. `status` is the active run's, or `idle`. */
-export interface ConversationSummary {
-  /** Its id. */
-  conversation_id: string;
-  /** Null: it has none. Never absent. */
-  title: string | null;
-  /** The active run's, or `idle`. */
-  status: string;
-  /** How many runs wait. */
-  queue: number;
-  /** The last `seq`. */
-  head: number;
-  /** Unix ms. */
-  last_event_at: number;
-  /** Of all its runs. */
-  usage: Usage;
-  /** The active run. */
-  run_id?: string;
 }
 
 /** Why a run failed. */

@@ -10,53 +10,76 @@ from hermes_ws.protocol.values import Role, Usage, Value
 __all__ = ["ConversationList", "ConversationSummary", "EventPage", "TicketGrant", "TicketRequest"]
 
 
-class ConversationSummary(Value, kw_only=True):
-    """One line of a list of conversations. ``status`` is the active run's, or ``idle``; ``interactions`` are the
-    ``interaction.requested`` events that are still open."""
+class ConversationSummary(Value, frozen=True, kw_only=True):
+    """One line of a list of conversations."""
 
     conversation_id: str
+    """Its id."""
     title: str | None
+    """Null: it has none. Never absent."""
     status: str
+    """The active run's, or ``idle``."""
     run_id: str | None = None
+    """The active run."""
     queue: int
+    """How many runs wait."""
     interactions: list[InteractionRequested]
+    """Open ones, oldest first."""
     last_event_at: int
+    """Unix ms."""
     head: int
+    """The last ``seq``."""
     usage: Usage
+    """Of all its runs."""
 
 
-class ConversationList(Value, kw_only=True):
-    """A page of conversations, the one with the newest event first. ``next`` goes into ``?cursor=``."""
+class ConversationList(Value, frozen=True, kw_only=True):
+    """A page of conversations."""
 
     conversations: list[ConversationSummary]
+    """The one with the newest event first."""
     next: str | None
+    """For ``?cursor=``. Null: this is the last page. Never absent."""
 
 
-class EventPage(Value, kw_only=True):
-    """A page of a conversation's log. ``events`` are the socket's frames; ``next`` goes into ``?after=``;
-    ``at_head``: nothing more is there yet."""
+class EventPage(Value, frozen=True, kw_only=True):
+    """A page of a conversation's log."""
 
     epoch: str | None
+    """Null: the conversation does not exist until its first command. Never absent."""
     head: int
+    """The last ``seq``."""
     floor: int
+    """The first ``seq`` still readable."""
     events: list[msgspec.Raw]
+    """Exactly the socket's frames: events, and ``skipped`` where some are not delivered."""
     next: int
+    """For ``?after=``."""
     at_head: bool
+    """Whether nothing more is there yet."""
 
 
-class TicketRequest(Value, kw_only=True):
+class TicketRequest(Value, frozen=True, kw_only=True):
     """What a ticket should be good for: never more than the key that asks."""
 
     conversation: str
+    """The one it opens."""
     principal: str | None = None
+    """Who its holder is taken for. Default: the caller."""
     role: Role | None = None
+    """Default: the caller's."""
     ttl_s: float | None = None
+    """Seconds until it expires unused. Default: 60."""
 
 
-class TicketGrant(Value, kw_only=True):
-    """A ticket: goes into ``?ticket=`` of one connect."""
+class TicketGrant(Value, frozen=True, kw_only=True):
+    """A single-use credential for one connect."""
 
     ticket: str
+    """For ``?ticket=``."""
     conversation: str
+    """The one it opens."""
     expires_at: int
+    """Unix ms."""
     url: str
+    """The socket's address with the ticket in it."""

@@ -158,13 +158,14 @@ def _message(definition: Definition) -> dict[str, Any]:
 
 
 def _frames() -> list[Definition]:
-    return [d for d in definitions() if d.kind != "value"]
+    return [d for d in definitions() if d.kind in ("event", "control", "command")]
 
 
 def _schemas() -> dict[str, Any]:
-    """What the messages are made of: the unions are not needed here, a channel lists its messages."""
+    """What the messages are made of. A channel lists its messages, so the unions are not needed; nor is HTTP."""
+    elsewhere = {*UNIONS, *(d.name for d in definitions() if d.kind == "resource")}
     every: dict[str, Any] = json_schema()["$defs"]
-    return {name: schema for name, schema in every.items() if name not in UNIONS}
+    return {name: schema for name, schema in every.items() if name not in elsewhere}
 
 
 def _security_schemes() -> dict[str, Any]:

@@ -96,6 +96,8 @@ def _spelled_out(type_: inspect.Type) -> dict[str, Any]:
             return {"type": "string", "enum": list(type_.values)}
         case inspect.StructType():
             return _ref(type_.cls.__name__)
+        case inspect.RawType():  # only frames travel ready-made
+            return _ref("ServerFrame")
         case _:
             return _compound(type_)
 

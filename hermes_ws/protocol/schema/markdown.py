@@ -39,7 +39,8 @@ _SECTIONS: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("Events", "event", UNIONS["Event"]),
     ("Control frames", "control", UNIONS["Control"]),
     ("Commands", "command", UNIONS["Command"]),
-    ("Values", "value", "What frames are made of."),
+    ("HTTP bodies", "resource", "What HTTP has beside frames."),
+    ("Values", "value", "What frames and bodies are made of."),
 )
 
 
@@ -55,7 +56,7 @@ def _section(title: str, kind: Kind, about: str) -> Iterator[str]:
 
 
 def _definition(definition: Definition) -> str:
-    is_frame = definition.kind != "value"
+    is_frame = definition.kind in ("event", "control", "command")
     rows = [_row(field) for field in definition.fields]
     if definition.tag and not is_frame:
         rows.insert(0, ("`type`", _code(f'"{definition.tag}"'), "yes", "Tells it apart."))

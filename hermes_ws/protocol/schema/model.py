@@ -1,8 +1,8 @@
 """What is to be written down: every type of the wire with its fields, in one plain form.
 
 The JSON Schema, the TypeScript, the AsyncAPI document and the Markdown tables are four renderings of this. Nothing
-is listed twice: the unions of ``events``, ``control`` and ``commands`` say what there is, and what they are made of
-is found from there.
+is listed twice: the unions of ``events``, ``control`` and ``commands`` say what frames there are, ``resources`` what
+HTTP has beside them, and what all these are made of is found from there.
 
 Whether null may stand in a field depends on who sends it. What the server sends leaves optional fields out, so null
 there is a value with a meaning. What a client sends may have null for any optional field, and it equals absence.
@@ -13,13 +13,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 from msgspec import NODEFAULT, inspect
 
 from hermes_ws.errors import CommandCode, RunCode
-from hermes_ws.protocol import values
+from hermes_ws.protocol import resources, values
 from hermes_ws.protocol.commands import Command
 from hermes_ws.protocol.control import Control
 from hermes_ws.protocol.events import Event
@@ -27,7 +27,7 @@ from hermes_ws.protocol.schema import docstrings
 
 __all__ = ["Definition", "Field", "Kind", "Named", "definitions", "describe", "named", "named_as"]
 
-Kind = Literal["event", "control", "command", "value"]
+Kind = Literal["event", "control", "command", "resource", "value"]
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,25 @@ class Named:
     doc: str
 
 
-_UNIONS: Final[tuple[tuple[Kind, Any], ...]] = (("event", Event), ("control", Control), ("command", Command))
+_RESOURCES: Final[tuple[type[msgspec.Struct], ...]] = tuple(getattr(resources, name) for name in resources.__all__)
+_ROOTS: Final[dict[Kind, tuple[type[msgspec.Struct], ...]]] = {
+    "event": get_args(Event),
+    "control": get_args(Control),
+    "command": get_args(Command),
+    "resource": _RESOURCES,
+}
+_FROM_CLIENTS: Final = (*get_args(Command), resources.TicketRequest)
 
 
 @functools.cache
 def definitions() -> tuple[Definition, ...]:
-    """Every object of the wire: frames in the order of their unions, then values in the order of their source."""
-    frames = [describe(cls, kind) for kind, union in _UNIONS for cls in get_args(union)]
-    seen = {cls for _, union in _UNIONS for cls in get_args(union)}
-    parts = [cls for cls in _parts() if cls not in seen]
-    return (*frames, *(describe(cls, "value") for cls in parts))
+    """Every object of the wire: frames in the order of their unions, then bodies and values by name."""
+    roots: list[tuple[type[msgspec.Struct], Kind]] = [
+        (cls, kind) for kind, classes in _ROOTS.items() for cls in classes
+    ]
+    parts = set(_parts(cls for cls, _ in roots)).difference(cls for cls, _ in roots)
+    by_name = sorted(parts, key=lambda cls: cls.__name__)
+    return (*(describe(cls, kind) for cls, kind in roots), *(describe(cls, "value") for cls in by_name))
 
 
 @functools.cache
@@ -118,18 +127,16 @@ def _without_null(type_: inspect.Type) -> inspect.Type:
     return rest[0] if len(rest) == 1 else inspect.UnionType(rest)
 
 
-def _parts() -> Iterable[type[msgspec.Struct]]:
-    """Objects that are no frames: all of ``values``, and what the frames bring along."""
-    named_there = (getattr(values, name) for name in values.__all__)
-    structs = [cls for cls in named_there if isinstance(cls, type) and cls is not values.Value]
-    roots = (cls for _, union in _UNIONS for cls in get_args(union))
-    found = dict.fromkeys(part for cls in (*structs, *roots) for part in _reachable(cls))
-    return sorted(found, key=lambda cls: cls.__name__)
+def _parts(roots: Iterable[type[msgspec.Struct]]) -> Iterator[type[msgspec.Struct]]:
+    """All objects of ``values``, and what the roots bring along."""
+    there = (getattr(values, name) for name in values.__all__)
+    yield from (cls for cls in there if isinstance(cls, type) and cls is not values.Value)
+    yield from (part for cls in roots for part in _reachable(cls))
 
 
 @functools.cache
 def _from_clients() -> frozenset[type]:
-    return frozenset(part for cls in get_args(Command) for part in _reachable(cls))
+    return frozenset(part for cls in _FROM_CLIENTS for part in _reachable(cls))
 
 
 def _reachable(cls: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:

@@ -40,6 +40,8 @@ class Notation:
                 return " | ".join(json.dumps(value) for value in type_.values)
             case inspect.StructType():
                 return type_.cls.__name__
+            case inspect.RawType():  # only frames travel ready-made
+                return "ServerFrame"
             case _:
                 return self._compound(type_)
 
