@@ -1022,7 +1022,7 @@ export interface ApprovalsConfig {
    * what would ask is refused. The operator's ceiling bounds it.
    */
   mode?: ApprovalMode;
-  /** Before `mode`; the first that fits decides. */
+  /** Before `mode`: `deny` wins, then the first that fits decides. */
   rules?: Array<ToolRule>;
 }
 

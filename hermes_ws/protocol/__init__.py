@@ -1,8 +1,9 @@
 """What travels: the types of ``hermes.v1`` and nothing else. No I/O here.
 
-``events`` go out and have a ``seq``; ``control`` frames go out and have none; ``commands`` come in;
-``values`` are what they are made of; ``codec`` turns them into bytes and back; ``close`` are the close codes;
-``schema`` writes all of it down for other languages.
+``events`` go out and have a ``seq``; ``control`` frames go out and have none; ``commands`` come in; ``resources`` are
+HTTP's bodies; ``values`` are what all these are made of; ``codec`` turns frames into bytes and back, and ``expected``
+helps it to say what would have been right; ``close`` are the close codes; ``schema`` writes it all down for other
+languages.
 
 The string that follows a field is that field's documentation: ``schema`` reads it from here.
 """

@@ -317,7 +317,7 @@ class ApprovalsConfig(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``ask`` (the default): read-only tools run, all others ask; ``auto``: what is allowed runs; ``deny``:
     what would ask is refused. The operator's ceiling bounds it."""
     rules: list[ToolRule] | None = None
-    """Before ``mode``; the first that fits decides."""
+    """Before ``mode``: ``deny`` wins, then the first that fits decides."""
 
 
 class McpServerConfig(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ COMMAND_CODE_MEANINGS: Final[dict[CommandCode, str]] = {
     "run_not_active": "The run is over, or is not in a state that allows this.",
     "version_conflict": "The configuration is not at `if_version`; read it again.",
     "interaction_not_found": "There is no such interaction in this conversation.",
-    "interaction_resolved": "Somebody else answered first; `details` is the resolution.",
+    "interaction_resolved": "Somebody else answered first; `details.resolution` is what it was.",
     "interaction_expired": "The deadline passed; `on_expire` took effect.",
     "invalid_option": "The interaction does not offer this option; the message lists what it offers.",
     "invalid_answer": "An answer, the content or the edited arguments do not fit; `path` says which.",
