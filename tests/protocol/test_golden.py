@@ -16,6 +16,7 @@ from hermes_ws.protocol.codec import decode_event, encode
 from hermes_ws.protocol.commands import COMMAND_TYPES, Command
 from hermes_ws.protocol.control import CONTROL_TYPES, Control
 from hermes_ws.protocol.events import EVENT_TYPES, Event
+from hermes_ws.protocol.resources import EventPage
 from hermes_ws.protocol.schema.model import definitions
 
 from .golden_files import FRAME_FILES, decode, frame_type
@@ -108,3 +109,13 @@ def test_null_in_an_optional_field_of_a_command_equals_absence() -> None:
     start = {"type": "run.start", "input": "hi", "when_busy": None, "tools": {"allow": None}}
     assert validator("Command").is_valid(start)
     assert not validator("Command").is_valid({"type": "run.start", "input": None})
+
+
+def test_a_page_of_the_log_is_valid_by_the_published_schema_and_holds_frames() -> None:
+    frames = [path.read_bytes() for path in FRAME_FILES if frame_type(path) in (*EVENT_TYPES, "skipped")]
+    page = EventPage(
+        epoch="ep_01k3v0", head=33, floor=1, events=[msgspec.Raw(frame) for frame in frames], next=33, at_head=True
+    )
+    encoded = json.loads(msgspec.json.encode(page))
+    validator("EventPage").validate(encoded)
+    assert not validator("EventPage").is_valid({**encoded, "events": [{"type": "ping"}]})

@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -53,7 +54,7 @@ def test_the_protocol_imports_itself_the_errors_msgspec_and_no_io(name: str) -> 
     imported = set(imports(tree(name)))
     tops = {module.partition(".")[0] for module in imported}
     assert not tops & NO_IO
-    assert {top for top in tops if top not in sys_names()} <= ALLOWED
+    assert {top for top in tops if top not in sys.stdlib_module_names} <= ALLOWED
     ours = {module for module in imported if module.startswith("hermes_ws")}
     assert {module for module in ours if not module.startswith((protocol.__name__, errors.__name__))} == set()
 
@@ -65,12 +66,6 @@ def imports(module: ast.Module) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
             yield str(node.module)
-
-
-def sys_names() -> frozenset[str]:
-    import sys
-
-    return sys.stdlib_module_names
 
 
 def tree(name: str) -> ast.Module:
