@@ -1,0 +1,17 @@
+"""How long hypothesis looks: briefly by default, thoroughly with ``HERMES_WS_HYPOTHESIS=long``."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("default", deadline=None, max_examples=60, stateful_step_count=50)
+settings.register_profile(
+    "long",
+    deadline=None,
+    max_examples=4000,
+    stateful_step_count=80,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HERMES_WS_HYPOTHESIS", "default"))
