@@ -38,7 +38,7 @@ from hermes_ws.runtime.tail import Tail
 from hermes_ws.session import Answer, Decision, Effect, RememberRule, RunOptions, Session
 from hermes_ws.store.base import Append, CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store
 
-__all__ = ["Conversation", "Host"]
+__all__ = ["COMMAND_TTL_MS", "Conversation", "ConversationSettings", "Host", "Reply"]
 
 log = structlog.get_logger("hermes_ws.conversation")
 
@@ -103,6 +103,23 @@ class _Done:
     waiting: list[Reply] = field(default_factory=list[Reply])
 
 
+@dataclass(slots=True)
+class Answers:
+    """Who waits for the answer to which interaction of a conversation."""
+
+    waiting: dict[str, asyncio.Future[Answer]] = field(default_factory=dict[str, "asyncio.Future[Answer]"])
+
+    def expect(self, interaction_id: str) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.waiting[interaction_id] = future
+        return future
+
+    def deliver(self, answer: Answer) -> None:
+        future = self.waiting.pop(answer.resolution.interaction_id, None)
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+
 class Conversation:
     """See the top of the module. Everything here runs on the event loop, and nothing but a commit takes time."""
 
@@ -127,6 +144,7 @@ class Conversation:
         self.readers: set[Reader] = set()
         self.used_at = host.now()
         self.dead = False
+        self.answers = Answers()
         self._host = host
         self._make_session = make_session
         self._pending: deque[_Pending] = deque()
@@ -485,6 +503,3 @@ def _refusal(error: StoreError) -> CommandError:
     if isinstance(error, StorageFull):
         return CommandError("storage_full", "the server has no space left; nothing was done")
     return CommandError("internal", "the log could not be written; nothing was done")
-
-
-__all__ += ["Answer", "ConversationSettings", "Reply"]

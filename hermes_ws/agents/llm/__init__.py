@@ -1,0 +1,1 @@
+"""The built-in agent: a tool-calling loop over a :class:`~hermes_ws.agents.llm.model.Model`."""

@@ -1,0 +1,228 @@
+"""The demo model: deterministic, embedded, honest about being a demo.
+
+It lets the real server run, with real tools and real people, where there is no key and no network. Plain text is
+answered with a short reply that quotes it. A message with lines that begin with ``/`` is a script, one step per line:
+
+=========================  =============================================================================
+``/say TEXT``              say it (as does a line without ``/``)
+``/think TEXT``            think it
+``/tool NAME {json}``      call any tool
+``/run COMMAND``           call the terminal
+``/ask QUESTION | a | b``  ask the person, with choices or without
+``/stream N [ms]``         a message of N deltas, with a pause after each
+``/sleep S``               take S seconds
+``/fail CODE [times]``     fail as a model endpoint does; with ``times``, that often and then no more
+``/par``                   between two calls: make them side by side, in one step
+=========================  =============================================================================
+
+It tells where it is in a script from the history alone: one assistant turn for every step that is done.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from hermes_ws.agents.base import Agent
+from hermes_ws.agents.llm.loop import LlmAgent, LlmSettings
+from hermes_ws.agents.llm.model import Finish, Model, ModelPart, ModelRequest, ReasoningDelta, TextDelta, ToolCall
+from hermes_ws.errors import RUN_CODES, ModelError, RunCode
+from hermes_ws.history import AssistantTurn, UserTurn
+from hermes_ws.protocol.values import Usage
+
+__all__ = ["DemoModel", "create"]
+
+STREAM_MAX: Final = 1_000_000
+SLEEP_MAX_S: Final = 86_400.0
+_WORDS: Final = re.compile(r"\S+\s*|\s+")
+
+
+def create(config: dict[str, Any]) -> Agent:
+    """The demo agent. ``config`` is the agent's table in the configuration (see :class:`LlmSettings`)."""
+    return LlmAgent(DemoModel(), msgspec.convert(config, LlmSettings))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a script: a directive and what follows it."""
+
+    directive: str
+    rest: str
+
+
+class DemoModel(Model):
+    """See the top of the module."""
+
+    @property
+    def default_name(self) -> str:
+        return "demo"
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
+        written = 0
+        async for part in self._answer(request):
+            match part:
+                case TextDelta(text) | ReasoningDelta(text):
+                    written += len(text)
+                    yield part
+                case Finish():
+                    yield Finish(part.reason, _usage(request, written), part.again)
+                case _:
+                    yield part
+
+    async def _answer(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
+        said, done, steered = _position(request)
+        steps = parse(said)
+        if steered is not None:
+            async for part in _speak(f"You steered me: “{steered}”."):
+                yield part
+            yield Finish(again=done < len(steps or [()]))
+        elif steps is None:
+            async for part in _speak(f"This is the demo model. You said: “{said}”."):
+                yield part
+            yield Finish()
+        elif done >= len(steps):
+            yield Finish()
+        else:
+            for line in steps[done]:
+                async for part in _perform(line, request.attempt):
+                    yield part
+            yield Finish(again=done + 1 < len(steps))
+
+
+def parse(text: str) -> list[list[Line]] | None:
+    """A script's steps, each the lines to perform together; None when the text is no script."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not any(line.startswith("/") for line in lines):
+        return None
+    steps: list[list[Line]] = []
+    joined = False
+    for line in lines:
+        head, _, rest = line.partition(" ")
+        if head == "/par":
+            joined = True
+            continue
+        parsed = Line(head[1:], rest.strip()) if head.startswith("/") else Line("say", line)
+        if joined and steps and _calls(parsed) and all(map(_calls, steps[-1])):
+            steps[-1].append(parsed)
+        else:
+            steps.append([parsed])
+        joined = False
+    return steps
+
+
+def _calls(line: Line) -> bool:
+    return line.directive in ("tool", "run", "ask")
+
+
+def _position(request: ModelRequest) -> tuple[str, int, str | None]:
+    """What the user said last, how many steps of it are done, and what was steered since and not yet answered."""
+    said, done, steered = "", 0, list[str]()
+    for entry in request.history:
+        if isinstance(entry, UserTurn) and entry.steered:
+            steered.append(entry.text)
+        elif isinstance(entry, UserTurn):
+            said, done, steered = entry.text, 0, []
+        elif isinstance(entry, AssistantTurn):
+            done += 0 if steered else 1
+            steered = []
+    return said, done, "\n".join(steered) or None
+
+
+async def _perform(line: Line, attempt: int) -> AsyncGenerator[ModelPart, None]:
+    """One line of a script."""
+    match line.directive:
+        case "say":
+            parts = _speak(line.rest)
+        case "think":
+            parts = _speak(line.rest, ReasoningDelta)
+        case "stream":
+            parts = _stream(line.rest)
+        case "sleep":
+            parts = _sleep(line.rest)
+        case "fail":
+            parts = _fail(line.rest, attempt)
+        case "tool" | "run" | "ask":
+            parts = _call(line)
+        case unknown:
+            known = "/say /think /tool /run /ask /stream /sleep /fail /par"
+            parts = _speak(f"I do not know /{unknown}. I know {known}.")
+    async for part in parts:
+        yield part
+
+
+async def _speak(
+    text: str, kind: type[TextDelta] | type[ReasoningDelta] = TextDelta
+) -> AsyncGenerator[ModelPart, None]:
+    for word in _WORDS.findall(text):
+        yield kind(word)
+        await anyio.lowlevel.checkpoint()
+
+
+async def _stream(rest: str) -> AsyncGenerator[ModelPart, None]:
+    count, pause_ms = _numbers(rest)
+    for n in range(int(min(count, STREAM_MAX))):
+        yield TextDelta(f"{n} ")
+        await (anyio.sleep(pause_ms / 1000) if pause_ms else anyio.lowlevel.checkpoint())
+
+
+async def _sleep(rest: str) -> AsyncGenerator[ModelPart, None]:
+    seconds, _ = _numbers(rest)
+    await anyio.sleep(min(seconds, SLEEP_MAX_S))
+    return
+    yield  # makes this a generator
+
+
+async def _fail(rest: str, attempt: int) -> AsyncGenerator[ModelPart, None]:
+    code, _, times = rest.partition(" ")
+    if times and attempt > _numbers(times)[0]:
+        yield TextDelta(f"Failed {times.strip()} times with {code}, and then no more.")
+        return
+    known: dict[str, RunCode] = {name: name for name in RUN_CODES}  # type: ignore[misc]
+    if code not in known:
+        raise ModelError("model_bad_response", f"/fail does not know {code!r}; it knows {', '.join(RUN_CODES)}")
+    raise ModelError(known[code], f"the script said /fail {rest}")
+
+
+async def _call(line: Line) -> AsyncGenerator[ModelPart, None]:
+    try:
+        yield _tool_call(line)
+    except ValueError as problem:
+        async for part in _speak(f"I cannot make a call of “/{line.directive} {line.rest}”: {problem}."):
+            yield part
+
+
+def _tool_call(line: Line) -> ToolCall:
+    if line.directive == "run":
+        return ToolCall("terminal", {"command": line.rest})
+    if line.directive == "ask":
+        question, *choices = [piece.strip() for piece in line.rest.split("|")]
+        return ToolCall("clarify", {"question": question, **({"choices": choices} if choices else {})})
+    name, _, given = line.rest.partition(" ")
+    arguments = msgspec.json.decode(given.strip() or "{}")
+    if not name or not isinstance(arguments, dict):
+        raise ValueError("it goes /tool NAME {json object}")
+    return ToolCall(name, arguments)
+
+
+def _numbers(rest: str) -> tuple[float, float]:
+    """The one or two numbers after a directive; what is no number is 0."""
+    numbers = [*map(_number, shlex.split(rest)), 0.0, 0.0]
+    return numbers[0], numbers[1]
+
+
+def _number(word: str) -> float:
+    return float(word) if re.fullmatch(r"\d{1,12}(\.\d{1,6})?", word) else 0.0
+
+
+def _usage(request: ModelRequest, written: int) -> Usage:
+    """What the call would have cost: four characters a token."""
+    read = sum(len(getattr(entry, "text", "") or getattr(entry, "output", "")) for entry in request.history)
+    asked, answered = read // 4 + 1, written // 4 + 1
+    return Usage(input_tokens=asked, output_tokens=answered, total_tokens=asked + answered)

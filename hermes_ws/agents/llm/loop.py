@@ -1,0 +1,106 @@
+"""The loop: ask the model, call the tools it asks for, and again, until it is done.
+
+It keeps nothing between steps. What has been said and done comes from ``turn.history()`` each time, so the loop goes on
+after a restart as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import anyio
+import msgspec
+import structlog
+
+from hermes_ws.agents.base import Agent, RequestedCall, Step, StopReason, Turn
+from hermes_ws.agents.llm.model import Finish, Model, ModelRequest, ReasoningDelta, TextDelta, ToolCall
+from hermes_ws.errors import ModelError
+
+__all__ = ["LlmAgent", "LlmSettings"]
+
+log = structlog.get_logger("hermes_ws.agents.llm")
+
+
+class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the loop treats its model."""
+
+    instructions: str | None = None
+    """The agent's own instructions, before the conversation's."""
+    retries: int = 2
+    """How often a call that broke off is made again, when its error says that this may help."""
+    retry_delay_s: float = 0.5
+    """The wait before the first retry; doubled for each further one. The model's own wish comes first."""
+    retry_delay_max_s: float = 30.0
+    """The longest wait."""
+
+
+class LlmAgent(Agent):
+    """An agent made of a model and a loop."""
+
+    def __init__(self, model: Model, settings: LlmSettings | None = None) -> None:
+        self._model = model
+        self._settings = settings or LlmSettings()
+
+    @property
+    def default_model(self) -> str:
+        return self._model.default_name
+
+    async def run(self, turn: Turn) -> StopReason:
+        while turn.steps_taken < turn.max_steps:
+            async with turn.step() as step:
+                finish, called = await self._step(turn, step)
+            steered = await turn.take_steering()
+            if not (called or finish.again or steered):
+                return finish.reason
+        return "max_steps"
+
+    async def _step(self, turn: Turn, step: Step) -> tuple[Finish, bool]:
+        """One model call, made again while that may help, and the tools it asks for."""
+        finish, calls = await self._answer(turn)
+        step.usage = finish.usage or step.usage
+        if calls:
+            await turn.call_tools([RequestedCall(call.call_id, call.name, call.arguments) for call in calls])
+        return finish, bool(calls)
+
+    async def _answer(self, turn: Turn) -> tuple[Finish, list[ToolCall]]:
+        attempt = 1
+        while True:
+            try:
+                return await self._call_model(turn, attempt)
+            except ModelError as error:
+                if not error.retryable or attempt > self._settings.retries:
+                    raise
+                log.info("model.retry", run_id=turn.run_id, attempt=attempt, code=error.code)
+                await turn.discard()
+                await anyio.sleep(self._delay_s(error, attempt))
+            attempt += 1
+
+    async def _call_model(self, turn: Turn, attempt: int) -> tuple[Finish, list[ToolCall]]:
+        calls: list[ToolCall] = []
+        request = ModelRequest(
+            model=turn.model,
+            instructions=self._instructions(turn),
+            history=turn.history(),
+            tools=turn.tools(),
+            attempt=attempt,
+        )
+        async with aclosing(self._model.stream(request)) as parts:
+            async for part in parts:
+                match part:
+                    case TextDelta(text):
+                        await turn.text(text)
+                    case ReasoningDelta(text):
+                        await turn.reasoning(text)
+                    case ToolCall():
+                        calls.append(part)
+                    case Finish():
+                        return part, calls
+        raise ModelError("model_bad_response", "the model's answer ended without saying so")
+
+    def _instructions(self, turn: Turn) -> str | None:
+        given = [text for text in (self._settings.instructions, turn.instructions) if text]
+        return "\n\n".join(given) or None
+
+    def _delay_s(self, error: ModelError, attempt: int) -> float:
+        asked = error.retry_after_s if error.retry_after_s is not None else 0.0
+        return min(max(asked, self._settings.retry_delay_s * 2 ** (attempt - 1)), self._settings.retry_delay_max_s)

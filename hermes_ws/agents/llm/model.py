@@ -1,0 +1,75 @@
+"""What the built-in agent needs of a language model: one streamed call.
+
+A model is asked with the whole history and answers with parts, as they come. Its errors are
+:class:`~hermes_ws.errors.ModelError`. Cancelling the iteration must end the call upstream at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from hermes_ws.history import HistoryEntry
+from hermes_ws.protocol.values import ToolDescription, Usage
+
+__all__ = ["Finish", "Model", "ModelPart", "ModelRequest", "ReasoningDelta", "TextDelta", "ToolCall"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One call. ``attempt`` counts from 1: higher means that the same call broke off before."""
+
+    model: str
+    instructions: str | None
+    history: list[HistoryEntry]
+    tools: list[ToolDescription]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """A piece of the reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole tool call. Several of one answer run side by side. ``call_id`` may be empty."""
+
+    name: str
+    arguments: dict[str, Any]
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of the answer. ``again``: the model wants another turn although it called no tool."""
+
+    reason: Literal["end", "length", "refused"] = "end"
+    usage: Usage | None = None
+    again: bool = False
+
+
+ModelPart = TextDelta | ReasoningDelta | ToolCall | Finish
+
+
+class Model(Protocol):
+    """A language model, real or not. One object serves every run at once."""
+
+    @property
+    def default_name(self) -> str:
+        """The model's name when nobody asks for another."""
+        ...
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
+        """Answer. The last part is a :class:`Finish`. Raises :class:`~hermes_ws.errors.ModelError`."""
+        ...

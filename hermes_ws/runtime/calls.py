@@ -1,0 +1,326 @@
+"""One tool call, from the model's wish to its outcome: policy, approval, journal, execution, events.
+
+The same for every agent and every tool, and in one place, so that none can be forgotten (guarantee 12). A call passes
+policy twice: when it is asked for, and once more right before it runs, because people may have changed their minds
+while a question was open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from hermes_ws import policy
+from hermes_ws.errors import CommandError, HermesError, ToolError
+from hermes_ws.protocol.values import Choice, InteractionTool, OnExpire, Question, ToolDescription
+from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.rules import standing_rules
+from hermes_ws.session import Answer, Ask
+from hermes_ws.store.directory import DataDirectory
+from hermes_ws.tools.base import NobodyAnswered, Tool, ToolContext, ToolResult, ToolSettings
+from hermes_ws.tools.output import OutputKeeper
+from hermes_ws.tools.registry import validate_arguments
+
+__all__ = ["Call", "Workshop", "answer_to", "ask_people", "call_id_file", "clarification"]
+
+log = structlog.get_logger("hermes_ws.calls")
+
+CLARIFY_ID = "answer"
+"""The id of a clarify's one question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What calls need beside their conversation."""
+
+    tools: dict[str, Tool]
+    settings: ToolSettings
+    approvals: policy.ApprovalSettings
+    directory: DataDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call came to, as ``tool.completed`` tells it. ``output`` None: what the call printed."""
+
+    status: Literal["ok", "error", "denied", "cancelled"]
+    output: str | None
+    result: ToolResult | None = None
+
+
+async def ask_people(conversation: Conversation, run_id: str, question: Ask) -> Answer:
+    """Open an interaction and wait for its resolution, however long that takes."""
+    conversation.flush()
+    interaction_id, decision = conversation.session.ask(run_id, question, conversation.now())
+    future = conversation.answers.expect(interaction_id)
+    conversation.commit(decision)
+    try:
+        return await future
+    finally:
+        conversation.answers.waiting.pop(interaction_id, None)
+
+
+def clarification(
+    prompt: str,
+    *,
+    choices: list[Choice] | None,
+    allow_other: bool,
+    multiple: bool,
+    title: str | None,
+    call_id: str | None,
+) -> Ask:
+    """A clarify: exactly one question."""
+    kind: Literal["text", "single", "multi"] = "text" if not choices else "multi" if multiple else "single"
+    question = Question(
+        id=CLARIFY_ID, prompt=prompt, type=kind, options=choices or None, required=True, allow_other=allow_other
+    )
+    return Ask(kind="clarify", title=title or "Question", message=prompt, call_id=call_id, questions=[question])
+
+
+def answer_to(answer: Answer) -> Any:
+    """The value of a clarify's one answer. Raises :class:`NobodyAnswered`."""
+    outcome = answer.resolution.outcome
+    if outcome != "answered" or not answer.answers:
+        why = {"expired": "nobody answered in time", "cancelled": "the question was cancelled"}
+        raise NobodyAnswered(why.get(outcome, "no answer was given"))
+    return answer.answers[CLARIFY_ID]
+
+
+class Call(ToolContext):
+    """A call at work, and what its tool sees of it."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        conversation: Conversation,
+        run_id: str,
+        call_id: str,
+        tool: Tool | None,
+        name: str,
+        arguments: dict[str, Any],
+    ) -> None:
+        self._workshop = workshop
+        self._conversation = conversation
+        self._run_id = run_id
+        self._call_id = call_id
+        self._tool = tool
+        self._name = name
+        self._arguments = arguments
+        self._streamed = 0
+        settings = workshop.settings
+        ref = conversation.ref
+        self._keeper = OutputKeeper(
+            workshop.directory.outputs(ref) / call_id_file(call_id),
+            preview_bytes=settings.preview_bytes,
+            keep_bytes=settings.keep_bytes,
+            address=f"/api/conversations/{ref.conversation_id}/tool-calls/{call_id}/output",
+        )
+
+    # -- from wish to outcome --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Take the call to its end; whatever happens it completes, exactly once."""
+        outcome = Outcome("cancelled", None)
+        try:
+            outcome = await self._attempt()
+        except (ToolError, CommandError) as refused:
+            outcome = Outcome("error", str(refused))
+        except HermesError:
+            raise
+        except Exception as crash:  # a tool is somebody else's code; its crash is the call's outcome
+            log.exception("tool.crashed", tool=self._name, call_id=self._call_id)
+            outcome = Outcome("error", f"the tool crashed: {type(crash).__name__}")
+        finally:
+            self._complete(outcome)
+
+    async def _attempt(self) -> Outcome:
+        if self._tool is None:
+            return Outcome(
+                "error", f"there is no tool {self._name!r}; there are {', '.join(sorted(self._workshop.tools))}"
+            )
+        tool = self._tool.description
+        refusal = await self._approved(tool) or await self._refused_now(tool)
+        if refusal is not None:
+            return refusal
+        conversation = self._conversation
+        conversation.flush()
+        conversation.commit(
+            conversation.session.tool_executing(self._run_id, self._call_id, self._arguments, conversation.now())
+        )
+        await conversation.settled()
+        result = await self._tool.call(self, self._arguments)
+        return Outcome("error" if result.is_error else "ok", result.output, result)
+
+    async def _approved(self, tool: ToolDescription) -> Outcome | None:
+        """Have the call judged, and people asked as long as policy wants it. A refusal, or None."""
+        shown: policy.Judgement | None = None
+        while True:
+            judgement = await self._judge(tool)
+            if judgement.verdict == "deny":
+                return Outcome("denied", f"Denied: {judgement.reason}.")
+            validate_arguments(tool, self._arguments)
+            answered = shown is not None and policy.RISKS.index(judgement.risk) <= policy.RISKS.index(shown.risk)
+            if judgement.verdict == "allow" or answered:
+                return None
+            refusal, edited = await self._ask_approval(tool, judgement)
+            if refusal is not None or not edited:
+                return refusal
+            shown = judgement
+
+    async def _judge(self, tool: ToolDescription) -> policy.Judgement:
+        rules = await standing_rules(self._conversation, self._run_id)
+        session = self._conversation.session
+        config, options = session.state.config, session.options.get(self._run_id)
+        return policy.judge(
+            tool,
+            self._arguments,
+            chosen=config.tools,
+            narrower=[options.tools, options.bounds] if options else [],
+            default=self._workshop.settings.default,
+            approvals=config.approvals,
+            settings=self._workshop.approvals,
+            remembered=rules,
+        )
+
+    async def _refused_now(self, tool: ToolDescription) -> Outcome | None:
+        """Policy once more, right before the call runs: an answer that was given covers ``ask``, never ``deny``."""
+        judgement = await self._judge(tool)
+        return Outcome("denied", f"Denied: {judgement.reason}.") if judgement.verdict == "deny" else None
+
+    async def _ask_approval(self, tool: ToolDescription, judgement: policy.Judgement) -> tuple[Outcome | None, bool]:
+        """Ask. Returns a refusal (or None), and whether the arguments were edited."""
+        answer = await ask_people(
+            self._conversation, self._run_id, self._question(tool, judgement), self._workshop.answers
+        )
+        resolution = answer.resolution
+        chosen = next((o for o in answer.asked.options or [] if o.id == resolution.option), None)
+        if resolution.outcome != "answered" or chosen is None or chosen.kind == "deny":
+            why = {"expired": "nobody answered in time", "cancelled": "the question was cancelled"}
+            reason = why.get(resolution.outcome, f"{resolution.by.principal} refused it")
+            comment = f" They said: {resolution.comment}" if resolution.comment else ""
+            return Outcome("denied", f"Denied: {reason}.{comment}"), False
+        if resolution.arguments is None or resolution.arguments == self._arguments:
+            return None, False
+        self._arguments = resolution.arguments
+        return None, True
+
+    def _question(self, tool: ToolDescription, judgement: policy.Judgement) -> Ask:
+        command = self._arguments.get("command")
+        return Ask(
+            kind="approval",
+            title=f"Allow {tool.title}?",
+            message=command if isinstance(command, str) else f"The agent wants to use {policy.qualified(tool)}.",
+            call_id=self._call_id,
+            tool=InteractionTool(
+                call_id=self._call_id,
+                name=tool.name,
+                source=tool.source,
+                arguments=self._arguments,
+                risk=judgement.risk,
+            ),
+            options=policy.approval_options(tool, self._arguments, self._workshop.approvals),
+            editable=True,
+            digest=policy.digest(self._arguments),
+            on_expire=OnExpire(option="deny"),
+        )
+
+    def _complete(self, outcome: Outcome) -> None:
+        """``tool.completed``, unless the run is over already or the conversation was dropped."""
+        conversation, result = self._conversation, outcome.result
+        if outcome.output is not None:
+            self._keeper.write(outcome.output)
+        output, truncated = self._keeper.preview()
+        self._keeper.close()
+        active = conversation.session.state.active
+        if conversation.dead or active is None or self._call_id not in active.open:
+            return
+        conversation.flush()
+        conversation.commit(
+            conversation.session.tool_completed(
+                self._run_id,
+                self._call_id,
+                conversation.now(),
+                status=outcome.status,
+                output=output,
+                truncated=truncated,
+                structured=result.structured if result else None,
+                content=result.content if result else None,
+            )
+        )
+
+    # -- what the tool sees ----------------------------------------------------------------------------
+
+    @property
+    def conversation_id(self) -> str:
+        return self._conversation.ref.conversation_id
+
+    @property
+    def run_id(self) -> str:
+        return self._run_id
+
+    @property
+    def call_id(self) -> str:
+        return self._call_id
+
+    @property
+    def workdir(self) -> Path:
+        path = self._workshop.directory.workdir(self._conversation.ref)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    @property
+    def settings(self) -> ToolSettings:
+        return self._workshop.settings
+
+    @property
+    def stop_mode(self) -> Literal["graceful", "now"]:
+        run = self._conversation.session.state.active
+        return "now" if run is not None and run.run_id == self._run_id and run.stop_mode == "now" else "graceful"
+
+    async def output(self, stream: Literal["stdout", "stderr"], chunk: str) -> None:
+        self._keeper.write(chunk)
+        left = self.settings.stream_bytes - self._streamed
+        if left > 0:
+            data = chunk.encode()
+            self._streamed += len(data)
+            shown = chunk if len(data) <= left else data[:left].decode(errors="ignore")
+            await self._conversation.delta(stream, self._run_id, shown, self._call_id)
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        conversation = self._conversation
+        conversation.flush()
+        conversation.commit(
+            conversation.session.tool_output(
+                self._run_id,
+                self._call_id,
+                conversation.now(),
+                stream="progress",
+                progress=progress,
+                total=total,
+                message=message,
+            )
+        )
+        await conversation.settled()
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        choices: list[Choice] | None = None,
+        allow_other: bool = False,
+        multiple: bool = False,
+        title: str | None = None,
+    ) -> Any:
+        question = clarification(
+            prompt, choices=choices, allow_other=allow_other, multiple=multiple, title=title, call_id=self._call_id
+        )
+        return answer_to(await ask_people(self._conversation, self._run_id, question))
+
+
+def call_id_file(call_id: str) -> str:
+    """The name of a call's file. Call ids may come from a model, so they are not names."""
+    return sha256(call_id.encode()).hexdigest()[:32] + ".txt"

@@ -1,0 +1,327 @@
+"""The runtime: conversations in memory, agents at work, and the clock. The only place that spawns tasks.
+
+A conversation is in memory while somebody uses it: a socket, a run, a request. It is folded from the log when it is
+first asked for, and leaves when it has been idle for a while. At most one object per conversation is there at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import msgspec
+import structlog
+
+from hermes_ws.agents.base import Agent, StopReason
+from hermes_ws.errors import AgentError, CommandError, StoreError
+from hermes_ws.policy import ApprovalSettings
+from hermes_ws.protocol.close import CloseCode
+from hermes_ws.protocol.codec import decode_event
+from hermes_ws.protocol.control import GoAway
+from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
+from hermes_ws.runtime.calls import Workshop
+from hermes_ws.runtime.conversation import COMMAND_TTL_MS, Conversation, ConversationSettings
+from hermes_ws.runtime.readers import ReaderSettings
+from hermes_ws.runtime.turn import AgentSettings, RunTurn
+from hermes_ws.session import Answer, Effect, RememberRule, RunOptions, Session, SessionLimits, StartRun, StopRun
+from hermes_ws.state import State
+from hermes_ws.store.base import ConversationRef, Loaded, Store
+from hermes_ws.store.directory import DataDirectory
+from hermes_ws.tools.base import Tool, ToolSettings
+
+__all__ = ["Runtime", "RuntimeSettings", "new_id"]
+
+log = structlog.get_logger("hermes_ws.runtime")
+
+TICK_S = 1.0
+FORGET_EVERY_S = 3600.0
+QUIET_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """The parts of the configuration that the runtime goes by."""
+
+    sessions: SessionLimits = field(default_factory=SessionLimits)
+    conversations: ConversationSettings = field(default_factory=ConversationSettings)
+    readers: ReaderSettings = field(default_factory=ReaderSettings)
+    tools: ToolSettings = field(default_factory=ToolSettings)
+    approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
+    runs: AgentSettings = field(default_factory=AgentSettings)
+    default_agent: str = "demo"
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id, unguessable and unique everywhere."""
+    return f"{prefix}_{secrets.token_hex(10)}"
+
+
+def wall_clock() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Runtime:
+    """See the top of the module. Use it as ``async with Runtime.running(...) as runtime``."""
+
+    def __init__(
+        self,
+        store: Store,
+        directory: DataDirectory,
+        *,
+        settings: RuntimeSettings,
+        agents: Mapping[str, Agent],
+        tools: Mapping[str, Tool],
+        tasks: anyio.abc.TaskGroup,
+    ) -> None:
+        self.store = store
+        self.directory = directory
+        self.settings = settings
+        self.agents = dict(agents)
+        self.tools = dict(tools)
+        self.instance = secrets.token_hex(8)
+        self.draining = False
+        self._tasks = tasks
+        self._closing = False
+        self._conversations: dict[ConversationRef, Conversation] = {}
+        self._loading: dict[ConversationRef, asyncio.Future[Conversation]] = {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._slots = anyio.Semaphore(settings.runs.concurrent)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, store: Store, directory: DataDirectory, **parts: Any) -> AsyncIterator[Runtime]:
+        """A runtime at work; on leaving, its agents are let go of where they are, for the next server to take up."""
+        async with anyio.create_task_group() as tasks:
+            runtime = cls(store, directory, tasks=tasks, **parts)
+            tasks.start_soon(runtime._tick_forever)
+            try:
+                await runtime._take_up()
+                yield runtime
+            finally:
+                runtime._closing = True
+                tasks.cancel_scope.cancel()
+
+    # -- conversations ---------------------------------------------------------------------------------
+
+    async def open(self, ref: ConversationRef) -> Conversation:
+        """The conversation, from memory or from the log; a new one is in memory only. Raises :class:`StoreError`."""
+        found = self._conversations.get(ref)
+        if found is not None:
+            found.used_at = self.now()
+            return found
+        loading = self._loading.get(ref)
+        if loading is None:
+            loading = self._loading[ref] = asyncio.get_running_loop().create_future()
+            self.spawn(lambda: self._load(ref, loading))
+        return await asyncio.shield(loading)
+
+    async def _load(self, ref: ConversationRef, loading: asyncio.Future[Conversation]) -> None:
+        try:
+            conversation = self._fold(ref, await self.store.load(ref))
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            loading.set_exception(error)
+            loading.exception()
+            return
+        finally:
+            del self._loading[ref]
+        self._conversations[ref] = conversation
+        loading.set_result(conversation)
+        conversation.take_up()
+
+    def _fold(self, ref: ConversationRef, loaded: Loaded | None) -> Conversation:
+        state, options = State(ref.conversation_id), dict[str, RunOptions]()
+        rules: list[ApprovalRule] = []
+        if loaded is not None:
+            for event in loaded.events:
+                state.skip(event.seq - 1)
+                state.apply(decode_event(event.data))
+            state.skip(loaded.head)
+            options = {row.run_id: msgspec.json.decode(row.options, type=RunOptions) for row in loaded.runs}
+            rules = [msgspec.json.decode(row.data, type=ApprovalRule) for row in loaded.rules]
+
+        def make_session() -> Session:
+            fresh = state if state.epoch is not None else State(ref.conversation_id)
+            return Session(
+                fresh,
+                new_id=new_id,
+                limits=self.settings.sessions,
+                resolve_agent=self.resolve_agent,
+                options=options,
+            )
+
+        return Conversation(
+            self,
+            ref,
+            make_session,
+            settings=self.settings.conversations,
+            tail_bytes=self.settings.readers.tail_bytes,
+            floor=loaded.floor if loaded else 1,
+            rules=rules,
+        )
+
+    def resolve_agent(self, name: str | None, model: str | None) -> tuple[str, str]:
+        """The agent that ``name`` (None: the default) means, and the model it will use."""
+        name = name or self.settings.default_agent
+        agent = self.agents.get(name)
+        return name, model or (agent.default_model if agent else "")
+
+    @property
+    def conversations(self) -> int:
+        """How many are in memory."""
+        return len(self._conversations)
+
+    @property
+    def active_runs(self) -> int:
+        """How many agents are at work."""
+        return len(self._scopes)
+
+    async def _take_up(self) -> None:
+        for ref in await self.store.unfinished():
+            await self.open(ref)
+
+    # -- what conversations ask for --------------------------------------------------------------------
+
+    def now(self) -> int:
+        return wall_clock()
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks.start_soon(self._guarded, work)
+
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A task of one conversation never takes the server with it."""
+        try:
+            await work()
+        except Exception:
+            log.exception("task.crashed")
+
+    def perform(self, conversation: Conversation, effect: Effect) -> None:
+        """Carry out what a commit has released."""
+        match effect:
+            case StartRun(run_id):
+                scope = self._scopes[run_id] = anyio.CancelScope()
+                self.spawn(lambda: self._run(conversation, run_id, scope))
+            case StopRun(run_id):
+                if run_id in self._scopes:
+                    self._scopes[run_id].cancel()
+            case Answer():
+                conversation.answers.deliver(effect)
+            case RememberRule(rule):
+                if rule.scope != "always":
+                    conversation.rules[rule.rule_id] = rule
+
+    def dropped(self, conversation: Conversation) -> None:
+        """A commit failed: forget the conversation, and cancel its agent."""
+        if self._conversations.get(conversation.ref) is conversation:
+            del self._conversations[conversation.ref]
+        for run_id in conversation.session.state.runs:
+            if run_id in self._scopes:
+                self._scopes[run_id].cancel()
+
+    def workshop(self, conversation: Conversation) -> Workshop:
+        """What the conversation's tool calls work with."""
+        return Workshop(
+            tools=self.tools,
+            settings=self.settings.tools,
+            approvals=self.settings.approvals,
+            directory=self.directory,
+        )
+
+    # -- runs ------------------------------------------------------------------------------------------
+
+    async def _run(self, conversation: Conversation, run_id: str, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                outcome = await self._outcome(conversation, run_id)
+            if scope.cancelled_caught:
+                outcome = ErrorInfo(code="agent_crashed", message="the agent was cancelled", retryable=True)
+        finally:
+            del self._scopes[run_id]
+        if conversation.dead or self._closing:
+            return
+        conversation.flush()
+        run_rules = [rule.rule_id for rule in conversation.rules.values() if rule.run_id == run_id]
+        for rule_id in run_rules:
+            del conversation.rules[rule_id]
+        decision = conversation.session.end_run(run_id, outcome, self.now())
+        conversation.used_at = self.now()
+        conversation.commit(decision, revoked=run_rules)
+
+    async def _outcome(self, conversation: Conversation, run_id: str) -> StopReason | ErrorInfo:
+        """Let the agent work; what it raises is how the run failed."""
+        agent_name = conversation.session.state.runs[run_id].agent_name
+        agent = self.agents.get(agent_name)
+        if agent is None:
+            message = f"there is no agent {agent_name!r} on this server any more"
+            return ErrorInfo(code="agent_crashed", message=message, retryable=False)
+        turn = RunTurn(conversation, run_id, self.workshop(conversation), self.settings.runs)
+        try:
+            async with self._slots:
+                return await agent.run(turn)
+        except AgentError as error:
+            return ErrorInfo(code=error.code, message=error.message, retryable=error.retryable)
+        except StoreError:
+            return ErrorInfo(code="agent_crashed", message="the log could not be written", retryable=True)
+        except Exception as crash:  # an agent is somebody else's code; its crash is the run's outcome
+            log.exception("agent.crashed", agent=agent_name, run_id=run_id)
+            message = f"the agent crashed: {type(crash).__name__}"
+            return ErrorInfo(code="agent_crashed", message=message, retryable=True)
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    async def _tick_forever(self) -> None:
+        forget_at = time.monotonic()
+        while True:
+            now = self.now()
+            for conversation in tuple(self._conversations.values()):
+                for reader in tuple(conversation.readers):
+                    reader.beat(now)
+                if conversation.idle and now - conversation.used_at > self.settings.conversations.idle_s * 1000:
+                    self._conversations.pop(conversation.ref, None)
+                    if time.monotonic() >= forget_at:
+                forget_at = time.monotonic() + FORGET_EVERY_S
+                await self._forget_commands(now)
+            await anyio.sleep(TICK_S)
+
+    async def _forget_commands(self, now: int) -> None:
+        try:
+            await self.store.forget_commands(now - COMMAND_TTL_MS)
+        except StoreError as error:
+            log.warning("commands.not_forgotten", error=str(error))
+
+    async def drain(self, grace_s: float, reconnect_after_ms: int) -> None:
+        """Say goodbye, give what runs some time, then close every socket with the code that says to come back."""
+        self.draining = True
+        for reader in self._readers():
+            reader.control(GoAway(reason="the server is going down", reconnect_after_ms=reconnect_after_ms))
+        with anyio.move_on_after(grace_s):
+            await self._quiet()
+        for conversation in tuple(self._conversations.values()):
+            with suppress(StoreError):
+                await conversation.settled()
+        await anyio.lowlevel.checkpoint()
+        for reader in self._readers():
+            reader.close(CloseCode.DRAINING, "the server is going down; reconnect and resume")
+
+    async def _quiet(self) -> None:
+        """Wait until no agent is at work; one that waits for a person is not waited for."""
+        while any(c.session.state.status in ("running", "stopping") for c in self._conversations.values()):
+            await anyio.sleep(QUIET_POLL_S)  # noqa: ASYNC110 - a poll at shutdown; an event would burden every run
+
+    def _readers(self) -> list[Any]:
+        return [reader for c in tuple(self._conversations.values()) for reader in tuple(c.readers)]
+
+    def check_draining(self) -> None:
+        """Raises :class:`CommandError` when no new work is taken."""
+        if self.draining:
+            raise CommandError(
+                "overloaded", "the server is going down; reconnect and send it again", retry_after_ms=1000
+            )

@@ -1,0 +1,158 @@
+"""A run, as its agent sees it: the implementation of :class:`hermes_ws.agents.base.Turn`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+
+from hermes_ws import policy
+from hermes_ws.agents.base import RequestedCall, Step, Turn
+from hermes_ws.history import HistoryEntry, history
+from hermes_ws.protocol.values import Annotations, Choice, ToolDescription, Usage
+from hermes_ws.runtime.calls import Call, Workshop, answer_to, ask_people, clarification
+from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.session import CallRequest, Decision, RunOptions
+
+__all__ = ["AgentSettings", "RunTurn"]
+
+_UNKNOWN = Annotations(read_only=False, idempotent=False, destructive=True)
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[runs]`` of the configuration: bounds on what an agent does in one run."""
+
+    max_steps: int = 50
+    """Steps of a run when its conversation names no number; also the most that one may name."""
+    concurrent: int = 64
+    """Runs at work at once in the whole server; more wait their turn."""
+
+
+class RunTurn(Turn):
+    """See :class:`hermes_ws.agents.base.Turn`."""
+
+    def __init__(self, conversation: Conversation, run_id: str, workshop: Workshop, settings: AgentSettings) -> None:
+        self._conversation = conversation
+        self._session = conversation.session
+        self._run_id = run_id
+        self._workshop = workshop
+        self._settings = settings
+        self._options = self._session.options.get(run_id, RunOptions())
+        self._config = self._session.state.config
+        self._model = self._session.state.runs[run_id].model
+        self._answered = True
+
+    # -- what it is ------------------------------------------------------------------------------------
+
+    @property
+    def conversation_id(self) -> str:
+        return self._conversation.ref.conversation_id
+
+    @property
+    def run_id(self) -> str:
+        return self._run_id
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def instructions(self) -> str | None:
+        return self._options.instructions or self._config.instructions
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return {**(self._config.metadata or {}), **(self._options.metadata or {})}
+
+    @property
+    def max_steps(self) -> int:
+        asked = self._config.limits.max_steps if self._config.limits else None
+        return min(asked or self._settings.max_steps, self._settings.max_steps)
+
+    @property
+    def steps_taken(self) -> int:
+        step = self._session.state.runs[self._run_id].step
+        return step.number if step else 0
+
+    def history(self) -> list[HistoryEntry]:
+        return history(self._session.state)
+
+    def tools(self) -> list[ToolDescription]:
+        return [
+            tool.description
+            for tool in self._workshop.tools.values()
+            if policy.allowed(
+                tool.description,
+                self._session.state.config.tools,
+                [self._options.tools, self._options.bounds],
+                self._workshop.settings.default,
+            )
+        ]
+
+    # -- reporting -------------------------------------------------------------------------------------
+
+    def _commit(self, decision: Decision) -> None:
+        self._conversation.commit(decision)
+
+    def _now(self) -> int:
+        self._conversation.flush()
+        return self._conversation.now()
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[Step]:
+        self._commit(self._session.begin_step(self._run_id, self._now()))
+        step = Step(self.steps_taken, Usage.zero())
+        self._answered = False
+        yield step
+        if not self._answered:
+            self._commit(self._session.finish_call(self._run_id, [], self._now())[1])
+        self._commit(self._session.finish_step(self._run_id, step.usage, self._now()))
+        await self._conversation.settled()
+
+    async def text(self, delta: str) -> None:
+        await self._conversation.delta("message", self._run_id, delta)
+
+    async def reasoning(self, delta: str) -> None:
+        await self._conversation.delta("reasoning", self._run_id, delta)
+
+    async def discard(self) -> None:
+        self._commit(self._session.discard_call(self._run_id, "retried", self._now()))
+
+    # -- doing -----------------------------------------------------------------------------------------
+
+    async def call_tools(self, calls: Sequence[RequestedCall]) -> None:
+        tools = [self._workshop.tools.get(call.name) for call in calls]
+        requests = [
+            self._request(call, tool.description if tool else None) for call, tool in zip(calls, tools, strict=True)
+        ]
+        call_ids, decision = self._session.finish_call(self._run_id, requests, self._now())
+        self._answered = True
+        self._commit(decision)
+        async with anyio.create_task_group() as group:
+            for call_id, call, tool in zip(call_ids, calls, tools, strict=True):
+                one = Call(self._workshop, self._conversation, self._run_id, call_id, tool, call.name, call.arguments)
+                group.start_soon(one.run)
+
+    def _request(self, call: RequestedCall, tool: ToolDescription | None) -> CallRequest:
+        return CallRequest(
+            call_id=call.call_id,
+            name=call.name,
+            source=tool.source if tool else "builtin",
+            title=tool.title if tool else call.name,
+            arguments=call.arguments,
+            annotations=tool.annotations if tool else _UNKNOWN,
+        )
+
+    async def take_steering(self) -> list[str]:
+        texts, decision = self._session.take_steers(self._run_id, self._now())
+        self._commit(decision)
+        return texts
+
+    async def ask(self, prompt: str, *, choices: list[Choice] | None = None, allow_other: bool = False) -> Any:
+        question = clarification(
+            prompt, choices=choices, allow_other=allow_other, multiple=False, title=None, call_id=None
+        )
+        return answer_to(await ask_people(self._conversation, self._run_id, question))
