@@ -66,6 +66,10 @@ def parts_of(workdir: Path, path: str) -> Parts:
     """The names that lead from the working directory to ``path``; none for the directory itself."""
     if "\0" in path:
         raise ToolError("path: must not contain a NUL character")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ToolError("path: must not contain half of a surrogate pair") from error
     normal = posixpath.normpath("/" + path.lstrip("/") if path.startswith("/") else path)
     if normal.startswith("/"):
         if not PurePosixPath(normal).is_relative_to(workdir):
@@ -86,8 +90,6 @@ def refusing(path: str) -> Generator[None, None, None]:
     """Turns the system's errors into ones that tell the model what is wrong with ``path``."""
     try:
         yield
-    except UnicodeEncodeError as error:
-        raise ToolError(f"{path!a} cannot be a path: it holds half of a surrogate pair") from error
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or "cannot be used")
         raise ToolError(f"{_shown(path)} {reason}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol, cast
 
 import jsonschema
@@ -87,11 +87,10 @@ def _validator(parameters: bytes, name: str) -> _Validates:
 def _undated(schema: Any) -> Any:
     """The schema without ``$schema``: a part that names another draft would be given to another validator."""
     if isinstance(schema, dict):
-        parts: dict[str, Any] = schema
+        parts = cast("Mapping[str, Any]", schema)
         return {k: _undated(v) for k, v in parts.items() if not (k == "$schema" and isinstance(v, str))}
     if isinstance(schema, list):
-        items: list[Any] = schema
-        return [_undated(item) for item in items]
+        return [_undated(item) for item in cast("Iterable[Any]", schema)]
     return schema
 
 
