@@ -193,9 +193,7 @@ class Call(ToolContext):
 
     async def _ask_approval(self, tool: ToolDescription, judgement: policy.Judgement) -> tuple[Outcome | None, bool]:
         """Ask. Returns a refusal (or None), and whether the arguments were edited."""
-        answer = await ask_people(
-            self._conversation, self._run_id, self._question(tool, judgement), self._workshop.answers
-        )
+        answer = await ask_people(self._conversation, self._run_id, self._question(tool, judgement))
         resolution = answer.resolution
         chosen = next((o for o in answer.asked.options or [] if o.id == resolution.option), None)
         if resolution.outcome != "answered" or chosen is None or chosen.kind == "deny":

@@ -381,21 +381,31 @@ class Conversation:
         """Do a command that changes the session. ``reply`` gets its one answer, once it is committed.
 
         The only thing waited for here is the look-up of an id in the log, so commands keep their order.
+        Raises :class:`CommandError` when it is refused.
         """
-        try:
-            caller.check(command)
-            if command.id is not None and await self._repeated(command, caller, reply):
-                return
-            self.perform(command, caller, reply)
-        except CommandError as refused:
-            reply(refused)
 
-    def perform(self, command: Command, caller: Caller, reply: Reply) -> None:
-        """The same for a command that is known to be new."""
+        async def do() -> None:
+            self.accept(command, caller, self.decide(command, caller), reply)
+
+        await self.once(command, caller, reply, do)
+
+    async def once(
+        self, command: Command, caller: Caller, reply: Reply, do: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Do it, unless its id says that it was done: then the stored answer is given again (guarantee 5)."""
         if self.dead:
             raise CommandError("internal", "the conversation is being reloaded; send the command again")
-        decision = self.decide(command, caller)
-        self.accept(command, caller, decision, reply)
+        if command.id is None:
+            await do()
+        elif not await self._repeated(command, caller, reply):
+            key = (caller.principal.name, command.id)
+            done = self._commands[key] = _Done(_digest(command), None, self.now(), [reply])
+            try:
+                await do()
+            except CommandError as refused:
+                del self._commands[key]
+                for waiting in done.waiting:
+                    waiting(refused)
 
     def decide(self, command: Command, caller: Caller) -> Decision:
         """What the session makes of it; the conversation comes into being with its first accepted command."""
@@ -421,28 +431,36 @@ class Conversation:
         """Commit what a command came to, with its ``ok`` under its id, and answer it after that."""
         self.used_at = self.now()
         ok = Ok(id=command.id, at=self.session.state.head, **decision.result)
-        row, done = None, None
-        if command.id is not None:
-            done = _Done(_digest(command), None, self.now(), [reply])
-            row = CommandRow(caller.principal.name, command.id, done.digest, msgspec.json.encode(ok), done.at)
-            self._remember_command((caller.principal.name, command.id), done)
+        name = caller.principal.name
+        done = self._commands[name, command.id] if command.id is not None else None
+        row = None
+        if done is not None and command.id is not None:
+            row = CommandRow(name, command.id, done.digest, msgspec.json.encode(ok), done.at)
 
         def then(error: StoreError | None) -> None:
             answer = ok if error is None else _refusal(error)
-            if done is not None and error is None:
-                done.ok = ok
-            for waiting in [reply] if done is None else done.waiting:
-                waiting(answer if waiting is reply or not isinstance(answer, Ok) else _again(answer))
-            if done is not None:
-                done.waiting.clear()
+            if done is None:
+                reply(answer)
+            else:
+                self._settle(done, answer)
 
         self.commit(decision, then, command=row, revoked=revoked)
 
-    def _remember_command(self, key: tuple[str, str], done: _Done) -> None:
-        self._commands[key] = done
+    def _settle(self, done: _Done, answer: Ok | CommandError) -> None:
+        """The command's one answer: to who sent it first as it is, to copies that waited as a duplicate."""
+        first, *copies = done.waiting
+        done.waiting.clear()
+        first(answer)
+        for copy in copies:
+            copy(_again(answer) if isinstance(answer, Ok) else answer)
+        if isinstance(answer, Ok):
+            done.ok = answer
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         while len(self._commands) > self.settings.recent_commands:
-            oldest = next(iter(self._commands))
-            if self._commands[oldest].ok is None:
+            oldest, done = next(iter(self._commands.items()))
+            if done.ok is None:
                 return
             del self._commands[oldest]
             self._commands_complete = False
@@ -485,6 +503,12 @@ class Conversation:
         self.flush()
         self.commit(self.session.tick(self.now()))
         self._arm()
+
+    def adopt(self, events: list[ev.Event]) -> None:
+        """Begin with these events, as a fork does. Nothing was committed here before."""
+        for event in events:
+            self.session.state.apply(event)
+        self.commit(Decision(events=events))
 
     def take_up(self) -> None:
         """After a restart: go on with what the log says was under way."""

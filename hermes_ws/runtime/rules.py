@@ -12,12 +12,18 @@ __all__ = ["standing_rules"]
 _decoder = msgspec.json.Decoder(ApprovalRule)
 
 
-async def standing_rules(conversation: Conversation, run_id: str | None = None) -> list[ApprovalRule]:
-    """The rules that hold in the conversation: its own, those of ``run_id``, and those that the run's starter has
-    given this agent for good. Without ``run_id``: of the active run."""
+async def standing_rules(
+    conversation: Conversation, run_id: str | None = None, *, principal: str | None = None, agent: str | None = None
+) -> list[ApprovalRule]:
+    """The rules that hold in the conversation: its own, those of its active run (only if that is ``run_id``, when one
+    is named), and those that ``principal`` has given ``agent`` for good (the run's starter and agent, when none is)."""
     run = conversation.session.state.active
-    if run is None or (run_id is not None and run.run_id != run_id):
-        return [rule for rule in conversation.rules.values() if rule.scope == "conversation"]
-    own = [r for r in conversation.rules.values() if r.scope == "conversation" or r.run_id == run.run_id]
-    rows = await conversation.store.always_rules(conversation.ref.namespace, run.by.principal, run.agent_name)
+    if run is not None and run_id in (None, run.run_id):
+        own = [r for r in conversation.rules.values() if r.run_id in (None, run.run_id)]
+        principal, agent = principal or run.by.principal, agent or run.agent_name
+    else:
+        own = [r for r in conversation.rules.values() if r.run_id is None]
+    if principal is None:
+        return own
+    rows = await conversation.store.always_rules(conversation.ref.namespace, principal, agent)
     return [*own, *(_decoder.decode(row.data) for row in rows)]

@@ -286,7 +286,7 @@ class Runtime:
                     reader.beat(now)
                 if conversation.idle and now - conversation.used_at > self.settings.conversations.idle_s * 1000:
                     self._conversations.pop(conversation.ref, None)
-                    if time.monotonic() >= forget_at:
+            if time.monotonic() >= forget_at:
                 forget_at = time.monotonic() + FORGET_EVERY_S
                 await self._forget_commands(now)
             await anyio.sleep(TICK_S)
@@ -313,8 +313,10 @@ class Runtime:
 
     async def _quiet(self) -> None:
         """Wait until no agent is at work; one that waits for a person is not waited for."""
-        while any(c.session.state.status in ("running", "stopping") for c in self._conversations.values()):
-            await anyio.sleep(QUIET_POLL_S)  # noqa: ASYNC110 - a poll at shutdown; an event would burden every run
+        while any(  # noqa: ASYNC110 - a poll at shutdown; an event would burden every run
+            c.session.state.status in ("running", "stopping") for c in self._conversations.values()
+        ):
+            await anyio.sleep(QUIET_POLL_S)
 
     def _readers(self) -> list[Any]:
         return [reader for c in tuple(self._conversations.values()) for reader in tuple(c.readers)]

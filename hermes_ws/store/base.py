@@ -175,8 +175,8 @@ class Store(Protocol):
         """Conversations with a run that has not ended."""
         ...
 
-    async def always_rules(self, namespace: str, principal: str, agent: str) -> list[RuleRow]:
-        """Remembered approvals that hold in every conversation of a principal with an agent."""
+    async def always_rules(self, namespace: str, principal: str, agent: str | None) -> list[RuleRow]:
+        """Remembered approvals that hold in every conversation of a principal with an agent (None: any agent)."""
         ...
 
     async def close(self) -> None:

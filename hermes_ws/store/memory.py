@@ -129,14 +129,14 @@ class MemoryStore:
             if any(row.status not in _ENDED for row in kept.runs.values())
         ]
 
-    async def always_rules(self, namespace: str, principal: str, agent: str) -> list[RuleRow]:
+    async def always_rules(self, namespace: str, principal: str, agent: str | None) -> list[RuleRow]:
         return [
             row
             for owner, row in self._rules.values()
             if owner.namespace == namespace
             and row.scope == "always"
             and row.principal == principal
-            and row.agent == agent
+            and agent in (None, row.agent)
         ]
 
     async def close(self) -> None:

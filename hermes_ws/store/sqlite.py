@@ -182,10 +182,10 @@ class SqliteStore:
         )
         return [ConversationRef(*row) for row in rows]
 
-    async def always_rules(self, namespace: str, principal: str, agent: str) -> list[RuleRow]:
+    async def always_rules(self, namespace: str, principal: str, agent: str | None) -> list[RuleRow]:
         rows = await self._all(
             """SELECT rule_id, scope, principal, agent, run_id, data FROM rules
-            WHERE namespace = ? AND scope = 'always' AND principal = ? AND agent = ?""",
+            WHERE namespace = ? AND scope = 'always' AND principal = ? AND agent = coalesce(?, agent)""",
             namespace,
             principal,
             agent,

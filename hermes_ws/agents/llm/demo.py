@@ -21,7 +21,6 @@ It tells where it is in a script from the history alone: one assistant turn for 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -187,6 +186,8 @@ async def _fail(rest: str, attempt: int) -> AsyncGenerator[ModelPart, None]:
     known: dict[str, RunCode] = {name: name for name in RUN_CODES}  # type: ignore[misc]
     if code not in known:
         raise ModelError("model_bad_response", f"/fail does not know {code!r}; it knows {', '.join(RUN_CODES)}")
+    if times:
+        yield TextDelta("This half-said answer will be discarded … ")
     raise ModelError(known[code], f"the script said /fail {rest}")
 
 
@@ -213,7 +214,7 @@ def _tool_call(line: Line) -> ToolCall:
 
 def _numbers(rest: str) -> tuple[float, float]:
     """The one or two numbers after a directive; what is no number is 0."""
-    numbers = [*map(_number, shlex.split(rest)), 0.0, 0.0]
+    numbers = [*map(_number, rest.split()), 0.0, 0.0]
     return numbers[0], numbers[1]
 
 

@@ -103,4 +103,5 @@ class LlmAgent(Agent):
 
     def _delay_s(self, error: ModelError, attempt: int) -> float:
         asked = error.retry_after_s if error.retry_after_s is not None else 0.0
-        return min(max(asked, self._settings.retry_delay_s * 2 ** (attempt - 1)), self._settings.retry_delay_max_s)
+        backoff = self._settings.retry_delay_s * float(2 ** (attempt - 1))
+        return min(max(asked, backoff), self._settings.retry_delay_max_s)

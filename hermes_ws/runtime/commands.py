@@ -1,0 +1,272 @@
+"""Commands: the ones that read, the ones that reach beyond one session, and the checks before the rest.
+
+Everything a client can send comes through :func:`dispatch`, from a socket or over HTTP, and gets exactly one answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from hermes_ws import policy
+from hermes_ws.errors import CommandError, StoreError, ToolError
+from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.codec import decode_event
+from hermes_ws.protocol.commands import (
+    READS,
+    ApprovalsList,
+    ApprovalsRevoke,
+    ClientUpdate,
+    Command,
+    ConversationConfigure,
+    ConversationFork,
+    Help,
+    InteractionReply,
+    Ping,
+    RunRetry,
+    RunStart,
+    SnapshotGet,
+    ToolsList,
+    command_type,
+)
+from hermes_ws.protocol.control import CommandHelp, Ok
+from hermes_ws.protocol.values import ToolDescription
+from hermes_ws.runtime.conversation import Conversation, Reply
+from hermes_ws.runtime.principal import Caller
+from hermes_ws.runtime.rules import standing_rules
+from hermes_ws.runtime.runtime import Runtime, new_id
+from hermes_ws.session import Decision, merged
+from hermes_ws.store.base import ConversationRef
+from hermes_ws.tools.registry import validate_arguments
+
+__all__ = ["dispatch", "help_entries"]
+
+
+async def dispatch(
+    runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, reply: Reply
+) -> None:
+    """Do ``command``; ``reply`` is called once, when it is committed or refused."""
+    try:
+        caller.check(command)
+        if isinstance(command, READS):
+            reply(await _read(runtime, conversation, command, caller))
+            return
+        runtime.check_draining()
+        _check(runtime, conversation, command)
+        if isinstance(command, ApprovalsRevoke):
+            await conversation.once(command, caller, reply, lambda: _revoke(conversation, command, caller, reply))
+        elif isinstance(command, ConversationFork):
+            await conversation.once(
+                command, caller, reply, lambda: _fork(runtime, conversation, command, caller, reply)
+            )
+        else:
+            await conversation.execute(command, caller, reply)
+    except CommandError as refused:
+        reply(refused)
+    except StoreError:
+        reply(CommandError("internal", "the log cannot be read; nothing was done"))
+
+
+# -- reads ---------------------------------------------------------------------------------------------
+
+
+async def _read(runtime: Runtime, conversation: Conversation, command: Command, caller: Caller) -> Ok:
+    at = conversation.committed
+    match command:
+        case Ping():
+            return Ok(id=command.id, at=at, head=at)
+        case Help():
+            return Ok(id=command.id, at=at, commands=help_entries())
+        case SnapshotGet():
+            snapshot = conversation.snapshot()
+            await conversation.settled()
+            return Ok(id=command.id, at=snapshot.at, snapshot=snapshot)
+        case ToolsList():
+            return Ok(id=command.id, at=at, tools=_tools(runtime, conversation, caller))
+        case ApprovalsList():
+            agent, _ = runtime.resolve_agent(conversation.session.state.config.agent, None)
+            rules = await standing_rules(conversation, principal=caller.principal.name, agent=agent)
+            return Ok(id=command.id, at=at, rules=rules)
+        case ClientUpdate():
+            if command.tools:
+                raise CommandError("unsupported", "client-executed tools are not supported yet", path="$.tools")
+            return Ok(id=command.id, at=at)
+        case _:
+            raise CommandError("unsupported", f"{command_type(command)} is not supported by this server yet")
+
+
+def _tools(runtime: Runtime, conversation: Conversation, caller: Caller) -> list[ToolDescription]:
+    chosen, bounds = conversation.session.state.config.tools, [caller.principal.tools]
+    default = runtime.settings.tools.default
+    every = (tool.description for tool in runtime.tools.values())
+    return [tool for tool in every if policy.allowed(tool, chosen, bounds, default)]
+
+
+# -- checks that need more than the session ------------------------------------------------------------
+
+
+def _check(runtime: Runtime, conversation: Conversation, command: Command) -> None:
+    match command:
+        case RunStart(agent=str(agent)):
+            _must_have_agent(runtime, agent, "$.agent")
+        case ConversationConfigure():
+            config = merged(conversation.session.state.config, command.config)
+            if config.agent is not None and "agent" in command.config:
+                _must_have_agent(runtime, config.agent, "$.config.agent")
+            policy.check_ceiling(config.approvals, runtime.settings.approvals)
+        case InteractionReply(arguments=dict()):
+            _check_edited(runtime, conversation, command)
+        case RunRetry():
+            raise CommandError("unsupported", "run.retry is not supported by this server yet")
+        case _:
+            pass
+
+
+def _must_have_agent(runtime: Runtime, name: str, path: str) -> None:
+    if name not in runtime.agents:
+        message = f"there is no agent {name[:80]!r}; there are {', '.join(sorted(runtime.agents))}"
+        raise CommandError("not_found", message, path=path)
+
+
+def _check_edited(runtime: Runtime, conversation: Conversation, command: InteractionReply) -> None:
+    """Edited arguments must be what the tool takes; the question stays open otherwise."""
+    asked = conversation.session.state.interactions.get(command.interaction_id)
+    tool = runtime.tools.get(asked.tool.name) if asked is not None and asked.tool is not None else None
+    if tool is None or command.arguments is None:
+        return
+    try:
+        validate_arguments(tool.description, command.arguments)
+    except ToolError as problem:
+        raise CommandError("invalid_answer", str(problem), path="$.arguments") from None
+
+
+# -- commands that reach beyond the session ------------------------------------------------------------
+
+
+async def _revoke(conversation: Conversation, command: ApprovalsRevoke, caller: Caller, reply: Reply) -> None:
+    rules = await standing_rules(conversation, principal=caller.principal.name)
+    if command.rule_id not in {rule.rule_id for rule in rules}:
+        message = f"there is no remembered approval {command.rule_id[:80]!r} here; approvals.list has them"
+        raise CommandError("not_found", message, path="$.rule_id")
+    conversation.rules.pop(command.rule_id, None)
+    decision = Decision(result={"rule_id": command.rule_id})
+    conversation.accept(command, caller, decision, reply, revoked=[command.rule_id])
+
+
+async def _fork(
+    runtime: Runtime, source: Conversation, command: ConversationFork, caller: Caller, reply: Reply
+) -> None:
+    """A new conversation whose log begins with what was said and done in this one, numbers and run ids made anew."""
+    await source.settled()
+    if source.epoch is None:
+        raise CommandError("not_found", "there is nothing to fork yet: the conversation has no events")
+    boundary = _boundary(source, command.after_run)
+    target = ConversationRef(source.ref.namespace, command.conversation_id or _fork_name(source, command, caller))
+    if not caller.principal.may_open(target.conversation_id):
+        raise CommandError(
+            "not_permitted", "your credential does not reach that conversation", path="$.conversation_id"
+        )
+    there = await runtime.open(target)
+    if there.epoch is not None and (command.conversation_id is not None or command.id is None):
+        message = f"conversation {target.conversation_id!r} exists already; choose another id, or none"
+        raise CommandError("id_reused", message, path="$.conversation_id")
+    if there.epoch is None:
+        await _copy(runtime, source, there, boundary)
+    decision = Decision(result={"conversation_id": target.conversation_id})
+    source.accept(command, caller, decision, reply)
+
+
+def _fork_name(source: Conversation, command: ConversationFork, caller: Caller) -> str:
+    """With a command id the name follows from it, so that a repeated fork after a crash finds the first one."""
+    if command.id is None:
+        return new_id("fork")
+    key = "\0".join((*source.ref, caller.principal.name, command.id))
+    return f"fork_{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+
+
+def _boundary(source: Conversation, after_run: str | None) -> str | None:
+    """The last run to come along, None for all that have ended. Raises unless it has ended."""
+    state = source.session.state
+    if after_run is None or after_run in state.ended:
+        return after_run
+    if after_run in state.runs:
+        raise CommandError("busy", f"run {after_run} has not ended; fork after it has", path="$.after_run")
+    raise CommandError("run_not_found", f"there is no run {after_run[:80]!r} here", path="$.after_run")
+
+
+async def _copy(runtime: Runtime, source: Conversation, there: Conversation, boundary: str | None) -> None:
+    loaded = await source.store.load(source.ref)
+    assert loaded is not None
+    forked = _forked([decode_event(event.data) for event in loaded.events], there, boundary)
+    there.adopt(forked)
+    await there.settled()
+
+
+def _forked(events: list[ev.Event], there: Conversation, boundary: str | None) -> list[ev.Event]:
+    """The events of ended runs up to ``boundary``, renumbered, each run under a new id."""
+    ended = _ended_runs(events, boundary)
+    names = {run_id: new_id("run") for run_id in ended}
+    copies: list[ev.Event] = []
+    for event in events:
+        changes: dict[str, Any] = {"seq": len(copies) + 1}
+        if isinstance(event, ev.ConversationCreated):
+            changes |= {"conversation_id": there.ref.conversation_id, "epoch": new_id("ep")}
+        elif isinstance(event, ev.RunEvent):
+            if event.run_id not in names:
+                continue
+            changes |= _renamed(event, names)
+        copies.append(msgspec.structs.replace(event, **changes))
+    return copies
+
+
+def _ended_runs(events: list[ev.Event], boundary: str | None) -> list[str]:
+    """Runs that ran and ended, in order, up to ``boundary``. One that was cancelled in the queue said nothing."""
+    started = {event.run_id for event in events if isinstance(event, ev.RunStarted)}
+    terminal = (ev.RunCompleted, ev.RunFailed, ev.RunCancelled)
+    ended = [event.run_id for event in events if isinstance(event, terminal) and event.run_id in started]
+    return ended if boundary is None or boundary not in ended else ended[: ended.index(boundary) + 1]
+
+
+def _renamed(event: ev.RunEvent, names: dict[str, str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {"run_id": names[event.run_id]}
+    for field in ("retry_of", "new_run_id"):
+        if getattr(event, field, None) in names:
+            changes[field] = names[getattr(event, field)]
+    return changes
+
+
+# -- help ----------------------------------------------------------------------------------------------
+
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "run.start": {"type": "run.start", "input": "hi"},
+    "run.stop": {"type": "run.stop"},
+    "run.steer": {"type": "run.steer", "text": "be brief"},
+    "run.retry": {"type": "run.retry", "run_id": "run_…"},
+    "interaction.reply": {"type": "interaction.reply", "interaction_id": "int_…", "option": "once"},
+    "approvals.list": {"type": "approvals.list"},
+    "approvals.revoke": {"type": "approvals.revoke", "rule_id": "rule_…"},
+    "conversation.configure": {
+        "type": "conversation.configure",
+        "config": {"tools": {"allow": ["read_file", "list_files"]}},
+    },
+    "conversation.fork": {"type": "conversation.fork"},
+    "tools.list": {"type": "tools.list"},
+    "client.update": {"type": "client.update", "client_id": "my-laptop"},
+    "snapshot.get": {"type": "snapshot.get"},
+    "ping": {"type": "ping"},
+    "help": {"type": "help"},
+}
+
+
+def help_entries() -> list[CommandHelp]:
+    """Every command, with what it does and one that can be sent as it is."""
+    return [
+        CommandHelp(
+            type=command_type(cls),
+            description=" ".join((cls.__doc__ or "").split()),
+            example=_EXAMPLES[command_type(cls)],
+        )
+        for cls in Command.__args__
+    ]
