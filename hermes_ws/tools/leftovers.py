@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import anyio
 import anyio.to_thread
 
-__all__ = ["MARKER", "Found", "end_marked", "find", "kill_until_gone", "send"]
+__all__ = ["MARKER", "Found", "end_marked", "find", "is_alive", "kill_until_gone", "look", "send"]
 
 MARKER: Final = "HERMES_WS_CALL"
 """Name of the environment variable that carries the call's id."""
@@ -41,33 +41,47 @@ class Found(NamedTuple):
     started: int
 
 
-def find(call_id: str, session: int | None = None, since: int = 0) -> list[Found]:
-    """The living processes of a call. ``since``: none of them started before this (ticks, as in ``Found``)."""
+def find(
+    call_id: str, session: int | None = None, since: int = 0, known: Collection[Found] = frozenset()
+) -> list[Found]:
+    """The living processes of a call.
+
+    ``since``: none of them started before this (ticks, as in ``Found``). ``known``: processes found earlier, which
+    may have lost what they were found by when their parent ended.
+    """
     alive = [process for process in _processes() if process.started >= since]
+    before = {(process.pid, process.started) for process in known}
     marker = f"{MARKER}={call_id}".encode()
-    own = {process.pid for process in alive if process.session == session or _carries(process.pid, marker)}
-    return [process for process in alive if process.pid in _with_kin(own, alive)] if own else []
+    own = {
+        process.pid
+        for process in alive
+        if (process.pid, process.started) in before or process.session == session or _carries(process.pid, marker)
+    }
+    family = _with_kin(own, alive)
+    return [process for process in alive if process.pid in family]
 
 
 def _with_kin(own: set[int], alive: list[Found]) -> set[int]:
     """``own`` and whoever shares a session with one of them or descends from one.
 
     A session is either made by the call's first process or by one of its descendants, never joined from outside, so
-    this cannot reach a process of somebody else.
+    this cannot reach a process of somebody else. Our own session is left out all the same, and 0, which stands for
+    any session that cannot be seen from here.
     """
-    sessions = {process.session for process in alive if process.pid in own}
+    foreign = {0, os.getsid(0)}
+    sessions = {process.session for process in alive if process.pid in own} - foreign
     while more := {p.pid for p in alive if p.pid not in own and (p.session in sessions or p.parent in own)}:
         own |= more
-        sessions |= {process.session for process in alive if process.pid in more}
+        sessions |= {process.session for process in alive if process.pid in more} - foreign
     return own
 
 
 def _processes() -> Iterator[Found]:
-    """All living processes but this one; none where there is no ``/proc``."""
+    """All living processes but this one and the first; none where there is no ``/proc``."""
     me = os.getpid()
     with suppress(OSError):
         for name in os.listdir(_PROC):  # noqa: PTH208 (names are all that is needed, by the thousand)
-            if name.isdigit() and int(name) != me and (process := look(int(name))):
+            if name.isdigit() and int(name) not in (1, me) and (process := look(int(name))):
                 yield process
 
 
@@ -89,14 +103,19 @@ def _carries(pid: int, marker: bytes) -> bool:
         return False
 
 
+def is_alive(process: Found) -> bool:
+    """Whether it still runs: this one, not another that got its number."""
+    now = look(process.pid)
+    return now is not None and now.started == process.started
+
+
 def send(process: Found, number: signal.Signals) -> None:
     """Signal exactly this process: if its number has gone to another in the meantime, nobody gets it."""
     if sys.platform == "linux":
         with suppress(OSError):
             handle = os.pidfd_open(process.pid)
             try:
-                now = look(process.pid)
-                if now is not None and now.started == process.started:
+                if is_alive(process):
                     signal.pidfd_send_signal(handle, number)
             finally:
                 os.close(handle)

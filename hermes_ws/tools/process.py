@@ -18,7 +18,6 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -27,7 +26,7 @@ import anyio.to_thread
 import msgspec
 
 from hermes_ws.errors import ToolError
-from hermes_ws.tools.leftovers import MARKER, Found, find, kill_until_gone, look, send
+from hermes_ws.tools.leftovers import MARKER, Found, find, is_alive, kill_until_gone, look, send
 
 __all__ = ["Exit", "Report", "Stream", "run_process"]
 
@@ -113,8 +112,10 @@ class _Child:
         self._drained = anyio.Event()
         self._open_pipes = len(self._pipes)
         self._ended = False
+        self._call_id = call_id
         itself = look(self._pid)
-        self._find = partial(find, call_id, self._pid, itself.started if itself else 0)
+        self._since = itself.started if itself else 0
+        self._known: set[Found] = set()
 
     async def supervise(self, timeout_s: float, grace_s: Callable[[], float], report: Report) -> Exit:
         timed_out = False
@@ -168,8 +169,12 @@ class _Child:
         """End the group and whoever left it, and reap the child. Does nothing the second time."""
         if self._ended:
             return
+        # Before anything is signalled: a process that hides is found by its parent, for as long as that one lives.
+        found = await anyio.to_thread.run_sync(self._find)
         if grace_s > 0:
-            await self._terminate(grace_s)
+            await self._terminate(found, grace_s)
+        for process in self._known:
+            send(process, signal.SIGKILL)
         self._signal_group(signal.SIGKILL)
         await kill_until_gone(self._find, END_LIMIT_S)
         with anyio.move_on_after(END_LIMIT_S):
@@ -177,20 +182,21 @@ class _Child:
         self._process.poll()
         self._ended = True
 
-    async def _terminate(self, grace_s: float) -> None:
+    def _find(self) -> list[Found]:
+        found = find(self._call_id, self._pid, self._since, self._known)
+        self._known.update(found)
+        return found
+
+    async def _terminate(self, found: list[Found], grace_s: float) -> None:
         """Ask all of them to go, and wait until they have gone or their time is over."""
-        found = await anyio.to_thread.run_sync(self._find)
         self._signal_group(signal.SIGTERM)
         for process in found:
             if process.session != self._pid:
                 send(process, signal.SIGTERM)
         with anyio.move_on_after(grace_s):
             await self._wait()
-            await self._gone(found)
-
-    async def _gone(self, found: list[Found]) -> None:
-        while any(look(process.pid) == process for process in found):  # noqa: ASYNC110 (nothing tells)
-            await anyio.sleep(POLL_S)
+            while any(map(is_alive, found)):  # noqa: ASYNC110 (nothing tells)
+                await anyio.sleep(POLL_S)
 
     def _signal_group(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):

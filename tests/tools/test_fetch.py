@@ -36,6 +36,7 @@ class Site:
         self.port = 0
         self.answers: dict[str, Answer] = {}
         self.requests: list[str] = []
+        self.tasks: set[asyncio.Task[None] | None] = set()
 
     def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.port}{path}"
@@ -49,7 +50,8 @@ class Site:
         return self.page(path, b"", f"Location: {target}", status="302 Found")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
+        self.tasks.add(asyncio.current_task())
+        try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests.append(head)
             answer = self.answers[head.split()[1]]
@@ -58,7 +60,18 @@ class Site:
                 await writer.drain()
             else:
                 await answer(writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def stop(self) -> None:
+        """End what still answers."""
+        for task in self.tasks:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
 
 
 @pytest.fixture
@@ -70,6 +83,7 @@ async def site(ctx: Context) -> AsyncIterator[Site]:
     ctx.configure(fetch_allow=[f"127.0.0.1:{site.port}"])
     async with server:
         yield site
+        await site.stop()
 
 
 async def fetch(ctx: Context, url: str, **arguments: Any) -> ToolResult:

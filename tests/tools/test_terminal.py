@@ -20,7 +20,7 @@ import uvloop
 from hermes_ws.errors import ToolError
 from hermes_ws.tools import process
 from hermes_ws.tools.base import ToolContext, ToolResult
-from hermes_ws.tools.leftovers import MARKER, end_marked, find, look
+from hermes_ws.tools.leftovers import MARKER, end_marked, find, is_alive
 from hermes_ws.tools.terminal import Terminal, command_environment
 
 from .conftest import Context
@@ -163,6 +163,7 @@ STOPPABLE = {
     "own session": "setsid sleep 60 & sleep 60",
     "double fork": "(setsid sh -c 'sleep 60 & sleep 60' &) ; sleep 60",
     "cleared environment": "env -i sleep 60 & env -i setsid sleep 60 & sleep 60",
+    "hidden and deaf": "env -i setsid bash -c \"trap '' TERM; while :; do sleep 60; done\" & sleep 60",
     "deaf": "trap '' TERM; sh -c \"trap '' TERM; while :; do sleep 1; done\" & sleep 60",
 }
 
@@ -177,11 +178,12 @@ async def test_stop_leaves_nothing(ctx: Context, command: str, mode: Any) -> Non
         await until(lambda: len(find(ctx.call_id)) >= 3)
         await anyio.sleep(0.05)
         mine = find(ctx.call_id)
+        assert len(mine) >= 3
         ctx.stop_mode = mode
         started = time.monotonic()
         group.cancel_scope.cancel()
     assert time.monotonic() - started < 1.5
-    assert not [found for found in mine if look(found.pid) == found]
+    assert not [found for found in mine if is_alive(found)]
     assert children() == before
 
 
