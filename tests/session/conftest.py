@@ -6,12 +6,12 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", deadline=None, max_examples=60, stateful_step_count=50)
+settings.register_profile("default", deadline=None, max_examples=300, stateful_step_count=100)
 settings.register_profile(
     "long",
     deadline=None,
-    max_examples=4000,
-    stateful_step_count=80,
+    max_examples=6000,
+    stateful_step_count=150,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HERMES_WS_HYPOTHESIS", "default"))

@@ -7,12 +7,13 @@ come late, in batches, or fail. After every step the log, folded a second time b
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeVar
 
 import pytest
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol import events as ev
@@ -20,7 +21,6 @@ from hermes_ws.protocol.commands import (
     Command,
     ConversationConfigure,
     InteractionReply,
-    RunRetry,
     RunStart,
     RunSteer,
     RunStop,
@@ -32,8 +32,22 @@ from .world import ALICE, BOB, Agent, World, approval, as_json, call, clarify, f
 
 T = TypeVar("T")
 
-texts = st.sampled_from(["", "a", "hi ", "€", "\n", "two words"])
-indices = st.integers(0, 11)
+
+class Draw(Protocol):
+    """Hypothesis' ``draw``."""
+
+    def __call__(self, strategy: st.SearchStrategy[T], /) -> T: ...
+
+
+texts = st.sampled_from(["a", "", "hi ", "€", "\n", "two words"])
+inputs: st.SearchStrategy[Input] = st.one_of(
+    texts,
+    texts,
+    st.lists(
+        st.sampled_from([TextPart(text="look"), TextPart(text="at"), ImagePart(url="https://example.org/cat.png")]),
+        max_size=2,
+    ),
+)
 usages = st.builds(
     Usage,
     input_tokens=st.integers(0, 9),
@@ -41,17 +55,7 @@ usages = st.builds(
     total_tokens=st.integers(0, 18),
     cached_input_tokens=st.none() | st.integers(0, 5),
 )
-inputs: st.SearchStrategy[Input] = st.one_of(
-    texts,
-    st.lists(
-        st.sampled_from([TextPart(text="look"), TextPart(text="at"), ImagePart(url="https://example.org/cat.png")]),
-        max_size=2,
-    ),
-)
 deadlines = st.none() | st.integers(1, 90_000)
-question_types: st.SearchStrategy[Any] = st.sampled_from(["text", "single", "multi", "number", "boolean", "secret"])
-stop_modes = st.sampled_from([None, "graceful", "now"])
-call_ids = st.sampled_from(["", "c1", "c2"])
 patches: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.fixed_dictionaries({}, optional={"model": st.sampled_from(["m1", None]), "title": st.sampled_from(["t", None])}),
     st.builds(lambda ms: {"limits": {"deadline_ms": ms}}, deadlines),
@@ -62,17 +66,34 @@ patches: st.SearchStrategy[dict[str, Any]] = st.one_of(
             {"tools": 5},
             {"limits": None},
             {"limits": {"deadline_ms": 0}},
-            {"mcp_servers": {"a": {"url": "https://example.org"}}},
             {"metadata": {"k": {"l": [1, None]}}},
             {"metadata": {"k": None}},
             {"unheard_of": 1},
         ]
     ),
 )
-outcomes: st.SearchStrategy[Literal["end", "max_steps", "length", "refused"] | ErrorInfo] = st.one_of(
-    st.sampled_from(["end", "max_steps", "length", "refused"]),
-    st.just(ErrorInfo(code="model_overloaded", message="try later", retryable=True)),
-)
+OUTCOMES = ("end", "end", "max_steps", "length", "refused")
+TEMPERAMENTS = {
+    "somebody_commands": (0, 4),
+    "somebody_answers": (0, 4),
+    "somebody_answers_wrongly": (0, 1),
+    "somebody_answers_late": (0, 1),
+    "somebody_reads": (0, 1),
+    "agent_works": (4, 20),
+    "agent_crashes": (0, 1),
+    "time_passes": (1, 3),
+    "disk": (0, 2),
+    "commit_fails": (0, 1),
+}
+"""How often each gets its turn, between these bounds; hypothesis chooses for each example."""
+temperaments = st.fixed_dictionaries({name: st.integers(*bounds) for name, bounds in TEMPERAMENTS.items()})
+BROKEN = ErrorInfo(code="model_overloaded", message="try later", retryable=True)
+CRASHED = ErrorInfo(code="agent_crashed", message="a bug", retryable=True)
+QUESTIONS = ("text", "single", "multi", "number", "boolean", "secret")
+ANSWERS: tuple[Any, ...] = ("red", "mauve", " ", "", 3, 0.5, True, ["red"], ["red", "mauve"], [], None)
+
+
+Actor = Callable[[Draw], None]
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -82,11 +103,42 @@ class SessionMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.winners: dict[str, str] = {}
+        self.disk_is_slow = False
+        self.actors: list[Actor] = []
+
+    @initialize(deadline_ms=deadlines, weights=temperaments)
+    def somebody_begins(self, deadline_ms: int | None, weights: dict[str, int]) -> None:
+        self.actors = [getattr(self, name) for name, weight in weights.items() for _ in range(weight)]
+        self.world.command(RunStart(input="hello", deadline_ms=deadline_ms))
+        self.world.commit()
+
+    @rule(data=st.data())
+    def something_happens(self, data: st.DataObject) -> None:
+        """One rule for everything: hypothesis' own choice among many would leave most examples without an agent."""
+        actor = data.draw(st.sampled_from([actor for actor in self.actors if self.able(actor)]))
+        note(actor.__name__)
+        actor(data.draw)
+
+    def able(self, actor: Actor) -> bool:
+        world = self.world
+        needs: dict[str, object] = {
+            "somebody_answers": world.state.interactions,
+            "somebody_answers_wrongly": world.state.interactions,
+            "somebody_answers_late": world.state.resolutions,
+            "agent_works": world.agent,
+            "agent_crashes": world.agent,
+            "commit_fails": world.pending,
+        }
+        return bool(needs.get(actor.__name__, True))
 
     # -- people ----------------------------------------------------------------------------------------
 
+    def somebody_commands(self, draw: Draw) -> None:
+        draw(st.sampled_from([self.run_start, self.run_start, self.run_stop, self.run_steer, self.configure]))(draw)
+
     def send(self, command: Command, **who: Any) -> CommandError | None:
         """Send it; a refusal is an answer, anything else that is raised is a bug."""
+        note(repr(command))
         try:
             self.world.command(command, **who)
         except CommandError as refused:
@@ -94,234 +146,200 @@ class SessionMachine(RuleBasedStateMachine):
             return refused
         return None
 
-    def some_run(self, index: int) -> str | None:
+    def some_run(self, draw: Draw) -> str | None:
         """A run that is active, queued, over, unknown or not named."""
         state = self.world.state
-        known = [*([state.active.run_id] if state.active else []), *state.queue, *list(state.ended)[-1:], "run_x"]
-        return None if index == 0 else known[index % len(known)]
+        active = [state.active.run_id] if state.active else []
+        return draw(st.sampled_from([None, *active, *state.queue, *list(state.ended)[-1:], "run_x"]))
 
-    @rule(
-        value=inputs,
-        when_busy=st.sampled_from([None, "queue", "reject", "steer", "interrupt"]),
-        deadline_ms=deadlines,
-        agent=st.sampled_from([None, "other"]),
-    )
-    def run_start(self, value: Input, when_busy: Any, deadline_ms: int | None, agent: str | None) -> None:
-        idle = self.world.state.active is None
-        refused = self.send(RunStart(input=value, when_busy=when_busy, deadline_ms=deadline_ms, agent=agent))
+    def run_start(self, draw: Draw) -> None:
+        idle, value = self.world.state.active is None, draw(inputs)
+        when_busy: Any = draw(st.sampled_from([None, "queue", "reject", "steer", "interrupt"]))
+        agent = draw(st.sampled_from([None, "other"]))
+        refused = self.send(RunStart(input=value, when_busy=when_busy, deadline_ms=draw(deadlines), agent=agent))
         if idle:
             assert (refused is not None) == (not value)
         elif when_busy == "reject" and value:
             assert refused is not None
             assert refused.code == "busy"
 
-    @rule(index=indices, mode=stop_modes, queue=st.sampled_from([None, "keep", "clear"]))
-    def run_stop(self, index: int, mode: Any, queue: Any) -> None:
-        refused = self.send(RunStop(run_id=self.some_run(index), mode=mode, queue=queue), by=BOB)
+    def run_stop(self, draw: Draw) -> None:
+        mode: Any = draw(st.sampled_from([None, "graceful", "now"]))
+        queue: Any = draw(st.sampled_from([None, "keep", "clear"]))
+        refused = self.send(RunStop(run_id=self.some_run(draw), mode=mode, queue=queue), by=BOB)
         if refused is None and queue == "clear":
             assert not self.world.state.queue
 
-    @rule(index=indices, text=texts.filter(bool), if_late=st.sampled_from([None, "queue", "return"]))
-    def run_steer(self, index: int, text: str, if_late: Any) -> None:
-        self.send(RunSteer(text=text, run_id=self.some_run(index), if_late=if_late))
+    def run_steer(self, draw: Draw) -> None:
+        if_late: Any = draw(st.sampled_from([None, "queue", "return"]))
+        self.send(RunSteer(text=draw(texts) or "b", run_id=self.some_run(draw), if_late=if_late))
 
-    @rule(patch=patches, if_version=st.none() | st.integers(0, 3))
-    def configure(self, patch: dict[str, Any], if_version: int | None) -> None:
-        version = self.world.state.config_version
-        refused = self.send(ConversationConfigure(config=patch, if_version=if_version))
+    def configure(self, draw: Draw) -> None:
+        version, if_version = self.world.state.config_version, draw(st.none() | st.integers(0, 3))
+        refused = self.send(ConversationConfigure(config=draw(patches), if_version=if_version))
         if if_version not in (None, version):
             assert refused is not None
             assert refused.code == "version_conflict"
 
-    @rule()
-    def something_unsupported(self) -> None:
-        assert self.send(RunRetry(run_id="run_2")) is not None
-
-    @precondition(lambda self: self.world.state.interactions)
-    @rule(
-        index=indices,
-        option=st.sampled_from(["once", "run", "conversation", "always", "deny"]),
-        value=st.sampled_from(["red", "mauve", 3, True, ["red"], None]),
-        edited=st.none() | st.just({"command": "ls -l"}),
-        by=st.sampled_from([ALICE, BOB]),
-    )
-    def reply(self, index: int, option: str, value: Any, edited: Json | None, by: Any) -> None:
+    def somebody_answers(self, draw: Draw) -> None:
         """An answer that has a chance to be valid."""
-        asked = pick(list(self.world.state.interactions.values()), index)
+        asked = draw(st.sampled_from(list(self.world.state.interactions.values())))
         name = asked.interaction_id
         if asked.kind == "approval":
+            option = draw(st.sampled_from([option.id for option in asked.options or []]))
+            edited = draw(st.none() | st.just({"command": "ls -l"}))
             answer = InteractionReply(interaction_id=name, option=option, arguments=edited, digest=asked.digest)
         else:
-            answer = InteractionReply(interaction_id=name, answers={"q": value}, comment="as you like")
+            answers = {"q": draw(st.sampled_from(ANSWERS))}
+            answer = InteractionReply(interaction_id=name, answers=answers, comment="as you like")
+        by = draw(st.sampled_from([ALICE, BOB]))
         if self.send(answer, by=by) is None:
             assert name not in self.winners, "guarantee 6: two answers were valid"
             self.winners[name] = by.principal
 
-    @precondition(lambda self: self.world.state.interactions)
-    @rule(index=indices, wrong=st.integers(0, 5))
-    def reply_wrongly(self, index: int, wrong: int) -> None:
-        asked = pick(list(self.world.state.interactions.values()), index)
+    def somebody_answers_wrongly(self, draw: Draw) -> None:
+        wrong = draw(st.integers(0, 5))
+        asked = draw(st.sampled_from(list(self.world.state.interactions.values())))
         refused = self.send(wrong_reply(asked, wrong), role="observer" if wrong == 0 else "driver")
         assert refused is not None
 
-    @precondition(lambda self: self.world.state.resolutions)
-    @rule(index=indices)
-    def reply_late(self, index: int) -> None:
+    def somebody_answers_late(self, draw: Draw) -> None:
         """Guarantee 6: whoever comes second is told who was first."""
-        settled = pick(list(self.world.state.resolutions.values()), index)
+        settled = draw(st.sampled_from(list(self.world.state.resolutions.values())))
         refused = self.send(InteractionReply(interaction_id=settled.interaction_id, option="once"))
         assert refused is not None
         assert refused.code == ("interaction_expired" if settled.outcome == "expired" else "interaction_resolved")
         assert refused.details is not None
         resolution = refused.details["resolution"]
-        assert resolution["by"]["principal"] == self.winners.get(settled.interaction_id, resolution["by"]["principal"])
+        assert resolution["by"]["principal"] == self.winners.get(settled.interaction_id, "server") or (
+            settled.outcome == "cancelled"
+        )
 
     # -- the agent: only what a loop of model calls and tools can do -----------------------------------
 
-    @property
-    def agent(self) -> Agent | None:
-        return self.world.agent
+    def agent_works(self, draw: Draw) -> None:
+        draw(st.sampled_from(self.moves(self.world.work())))(draw)
 
-    def in_phase(self, phase: str) -> bool:
-        return self.agent is not None and self.agent.phase == phase
+    def moves(self, agent: Agent) -> list[Actor]:
+        if agent.phase == "between":
+            return [self.begin_step, self.begin_step, self.begin_step, self.take_steers, self.end]
+        ends = [self.end] if agent.stopped else []
+        if agent.phase == "calling":
+            return [self.speak, self.speak, self.finish_call, self.finish_call, self.discard_call, *ends]
+        if not agent.calls:
+            return [self.finish_step, *ends]
+        return [self.use_tool, self.use_tool, self.use_tool, self.use_tool, *ends]
 
-    def some_call(self, index: int, *statuses: str, waiting: bool | None = None) -> str | None:
-        """One of the agent's calls in one of these states; ``waiting``: for a person."""
-        assert self.agent is not None
-        asked = {i.call_id for i in self.world.state.interactions.values()}
-        fitting = [
-            c
-            for c in self.agent.calls
-            if self.world.state.calls[c].status in statuses and waiting in (None, c in asked)
-        ]
-        return pick(fitting, index) if fitting else None
+    def agent_crashes(self, draw: Draw) -> None:
+        """Anywhere."""
+        if draw(st.integers(0, 5)) == 0:
+            self.world.end(CRASHED)
 
-    @precondition(lambda self: self.in_phase("between"))
-    @rule(steered=st.booleans())
-    def begin_step(self, steered: bool) -> None:
-        if steered:
-            self.take_steers()
+    def end(self, draw: Draw) -> None:
+        run_id = self.world.work().run_id
+        self.world.end(draw(st.sampled_from([*OUTCOMES, BROKEN])))
+        assert run_id in self.world.state.ended
+
+    def begin_step(self, draw: Draw) -> None:
+        if draw(st.booleans()):
+            self.take_steers(draw)
         self.world.begin_step()
 
-    @precondition(lambda self: self.in_phase("between") and self.world.state.active.steers)
-    @rule()
-    def take_steers(self) -> None:
-        texts_taken, decision = self.world.session.take_steers(self.world.work().run_id, self.world.now)
+    def take_steers(self, draw: Draw) -> None:
+        taken, decision = self.world.session.take_steers(self.world.work().run_id, self.world.now)
         self.world.take(decision)
-        applied = [e.text for e in decision.events if isinstance(e, ev.RunSteered)]
-        assert applied == texts_taken
+        assert [e.text for e in decision.events if isinstance(e, ev.RunSteered)] == taken
 
-    @precondition(lambda self: self.in_phase("calling"))
-    @rule(kind=st.sampled_from(["message", "reasoning"]), text=texts)
-    def speak(self, kind: Literal["message", "reasoning"], text: str) -> None:
-        self.world.say(text, kind)
+    def speak(self, draw: Draw) -> None:
+        kinds: list[Literal["message", "reasoning"]] = ["message", "reasoning"]
+        self.world.say(draw(texts), draw(st.sampled_from(kinds)))
 
-    @precondition(lambda self: self.in_phase("calling"))
-    @rule(reason=st.sampled_from(["retried", "failed"]))
-    def discard_call(self, reason: Any) -> None:
+    def discard_call(self, draw: Draw) -> None:
+        reasons: list[Literal["retried", "failed"]] = ["retried", "failed"]
+        reason = draw(st.sampled_from(reasons))
         self.world.take(self.world.session.discard_call(self.world.work().run_id, reason, self.world.now))
 
-    @precondition(lambda self: self.in_phase("calling"))
-    @rule(wanted=st.lists(call_ids, max_size=3))
-    def finish_call(self, wanted: list[str]) -> None:
+    def finish_call(self, draw: Draw) -> None:
+        wanted = draw(st.lists(st.sampled_from(["c1", "c2", ""]), max_size=3))
         given = self.world.finish_call(*(call(call_id, command="ls") for call_id in wanted))
         assert len(set(given)) == len(wanted), "calls of the same id are told apart"
 
-    @precondition(lambda self: self.in_phase("tools") and self.some_call(0, "started", "executing"))
-    @rule(index=indices, secret=st.booleans(), timeout_ms=st.none() | st.integers(1, 90_000), data=st.data())
-    def ask(self, index: int, secret: bool, timeout_ms: int | None, data: st.DataObject) -> None:
-        name = self.some_call(index, "started", "executing")
-        assert name is not None
-        if self.world.state.calls[name].status == "started":
-            question = approval(name, editable=secret, timeout_ms=timeout_ms)
+    def finish_step(self, draw: Draw) -> None:
+        self.world.finish_step(draw(usages))
+
+    def use_tool(self, draw: Draw) -> None:
+        """One of the open calls gets on."""
+        name = draw(st.sampled_from(self.world.work().calls))
+        asked = any(i.call_id == name for i in self.world.state.interactions.values())
+        if self.world.state.calls[name].status == "executing":
+            draw(st.sampled_from([self.print_something, self.ask, self.complete]))(draw, name)
+        elif asked:
+            # It may be cancelled, or be one of several questions; it does not run before its answer.
+            draw(st.sampled_from([self.ask, self.complete]))(draw, name)
         else:
-            kind = data.draw(question_types)
-            question = clarify(kind, call_id=name, required=not secret, allow_other=secret, timeout_ms=timeout_ms)
+            draw(st.sampled_from([self.ask, self.execute, self.execute, self.complete]))(draw, name)
+
+    def ask(self, draw: Draw, name: str) -> None:
+        easy, timeout_ms = draw(st.booleans()), draw(deadlines)
+        if self.world.state.calls[name].status == "started":
+            question = approval(name, editable=easy, timeout_ms=timeout_ms)
+        else:
+            kind: Any = draw(st.sampled_from(QUESTIONS))
+            question = clarify(kind, call_id=name, required=not easy, allow_other=easy, timeout_ms=timeout_ms)
         if len(self.world.state.interactions) < self.world.limits.open_interactions:
             self.world.ask(question)
         else:
             with pytest.raises(CommandError, match="open already"):
                 self.world.ask(question)
 
-    @precondition(lambda self: self.in_phase("tools") and self.some_call(0, "started", waiting=False))
-    @rule(index=indices, edited=st.booleans())
-    def execute(self, index: int, edited: bool) -> None:
-        name = self.some_call(index, "started", waiting=False)
-        assert name is not None
-        self.world.execute(name, command="ls -l" if edited else "ls")
+    def execute(self, draw: Draw, name: str) -> None:
+        self.world.execute(name, command=draw(st.sampled_from(["ls", "ls -l"])))
 
-    @precondition(lambda self: self.in_phase("tools") and self.some_call(0, "executing"))
-    @rule(index=indices, chunk=texts, progress=st.none() | st.floats(0, 1), total=st.sampled_from([None, 1.0]))
-    def output(self, index: int, chunk: str, progress: float | None, total: float | None) -> None:
-        name = self.some_call(index, "executing")
-        assert name is not None
-        world = self.world
-        fields: dict[str, Any] = {"stream": "stdout", "chunk": chunk}
-        if progress is not None:
-            fields = {"stream": "progress", "progress": progress, "total": total, "message": chunk or None}
+    def print_something(self, draw: Draw, name: str) -> None:
+        world, text = self.world, draw(texts)
+        fields: dict[str, Any] = {"stream": draw(st.sampled_from(["stdout", "stderr"])), "chunk": text}
+        if draw(st.booleans()):
+            total = draw(st.sampled_from([None, 1.0]))
+            fields = {"stream": "progress", "progress": draw(st.floats(0, 1)), "total": total, "message": text or None}
         world.take(world.session.tool_output(world.work().run_id, name, world.now, **fields))
 
-    @precondition(lambda self: self.in_phase("tools") and self.some_call(0, "started", "executing"))
-    @rule(index=indices, ran=st.sampled_from(["ok", "error", "cancelled", "interrupted"]), extra=st.booleans())
-    def complete(self, index: int, ran: Any, extra: bool) -> None:
-        name = self.some_call(index, "started", "executing")
-        assert name is not None
-        executing = self.world.state.calls[name].status == "executing"
-        status = ran if executing else {"ok": "denied", "interrupted": "denied"}.get(ran, ran)
-        fields = {"structured": {"exit_code": 0}, "content": [TextPart(text="x")], "truncated": True} if extra else {}
-        self.world.complete(name, status, "out", **fields)
+    def complete(self, draw: Draw, name: str) -> None:
+        ran = self.world.state.calls[name].status == "executing"
+        statuses = ["ok", "error", "cancelled", "interrupted"] if ran else ["denied", "error", "cancelled"]
+        status: Any = draw(st.sampled_from(statuses))
+        extra = {"structured": {"exit_code": 0}, "content": [TextPart(text="x")], "truncated": True}
+        self.world.complete(name, status, draw(texts), **(extra if draw(st.booleans()) else {}))
         assert not [i for i in self.world.state.interactions.values() if i.call_id == name]
-
-    @precondition(lambda self: self.in_phase("tools") and not self.agent.calls)
-    @rule(usage=usages)
-    def finish_step(self, usage: Usage) -> None:
-        self.world.finish_step(usage)
-
-    @precondition(lambda self: self.agent is not None)
-    @rule(outcome=outcomes)
-    def end_run(self, outcome: Any) -> None:
-        """An agent ends by itself between steps, fails anywhere, and returns from anywhere once it was stopped."""
-        agent = self.world.work()
-        if agent.phase != "between" and not agent.stopped and not isinstance(outcome, ErrorInfo):
-            outcome = ErrorInfo(code="agent_crashed", message="crashed", retryable=True)
-        self.world.end(outcome)
-        assert agent.run_id in self.world.state.ended
 
     # -- time and disk ---------------------------------------------------------------------------------
 
-    @rule(ms=st.sampled_from([0, 1, 250, 20_000, 60_000, -5_000]))
-    def time_passes(self, ms: int) -> None:
-        """Clocks may also be set back."""
-        self.world.now += ms
-
-    @rule(late_ms=st.sampled_from([0, 0, 1, 60_000]), wait=st.booleans())
-    def tick(self, late_ms: int, wait: bool) -> None:
-        """A tick before its time does nothing; after one, nothing is due any more, so nobody spins."""
+    def time_passes(self, draw: Draw) -> None:
+        """Clocks may also be set back. A tick before its time does nothing; after one nothing is due any more, so
+        that nobody spins."""
+        ms, wait = draw(st.sampled_from([0, 1, 250, 20_000, 60_000, -5_000])), draw(st.booleans())
         session, due = self.world.session, self.world.session.next_timer()
-        if wait and due is not None:
-            self.world.now = max(self.world.now, due + late_ms)
+        self.world.now = max(self.world.now, due) + max(0, ms) if wait and due is not None else self.world.now + ms
         decision = self.world.take(session.tick(self.world.now))
-        acted = bool(decision.events or decision.effects)
-        assert acted == (due is not None and due <= self.world.now)
+        assert bool(decision.events or decision.effects) == (due is not None and due <= self.world.now)
         following = session.next_timer()
         assert following is None or following > self.world.now
 
-    @rule(count=st.integers(1, 4))
-    def commit(self, count: int) -> None:
-        self.world.commit(count)
+    def disk(self, draw: Draw) -> None:
+        """A slow disk commits only what is asked for here."""
+        self.disk_is_slow = draw(st.booleans())
+        self.world.commit(draw(st.integers(0, 4)))
 
-    @rule()
-    def commit_all(self) -> None:
-        self.world.commit()
-        assert view(fold_state(self.world.events(), head=len(self.world.log))) == self.world.fold.view()
-
-    @precondition(lambda self: len(self.world.pending) > 1)
-    @rule()
-    def commit_fails(self) -> None:
+    def commit_fails(self, draw: Draw) -> None:
+        self.world.commit(draw(st.integers(0, 3)))
         self.world.fail()
         self.winners = {i: w for i, w in self.winners.items() if i in self.world.state.resolutions}
 
     # -- what must hold --------------------------------------------------------------------------------
+
+    @invariant()
+    def a_fast_disk_keeps_up(self) -> None:
+        if not self.disk_is_slow:
+            self.world.commit()
 
     @invariant()
     def views_agree(self) -> None:
@@ -338,10 +356,9 @@ class SessionMachine(RuleBasedStateMachine):
     def options_live_as_long_as_their_runs(self) -> None:
         assert set(self.world.session.options) == set(self.world.state.runs)
 
-    @rule(cut=st.floats(0, 1), window=st.sampled_from([1, 3, 8, 1000]))
-    def read_from_a_snapshot(self, cut: float, window: int) -> None:
+    def somebody_reads(self, draw: Draw) -> None:
         """Guarantee 3: a snapshot and what follows it come to the same as everything, over its window."""
-        self.check_cut(round(cut * len(self.world.log)), window)
+        self.check_cut(draw(st.integers(0, len(self.world.log))), draw(st.sampled_from([1, 3, 8, 1000])))
 
     def check_cut(self, cut: int, window: int) -> None:
         events = self.world.events()
@@ -365,10 +382,6 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 ALL_ITEMS = 1_000_000
-
-
-def pick(things: list[T], index: int) -> T:
-    return things[index % len(things)]
 
 
 def wrong_reply(asked: ev.InteractionRequested, wrong: int) -> InteractionReply:
