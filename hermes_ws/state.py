@@ -445,9 +445,10 @@ class State:
 
     def _message_started(self, e: ev.MessageStarted) -> None:
         run = self._active_run(e)
-        item = run.open.get(e.item_id)
-        _move(MESSAGE, e, "in_progress" if item else None)
-        self._add(run, Message(e.item_id, e.run_id, self._step(run, e.step).number))
+        step = self._step(run, e.step)
+        said = _said(step, e.item_id)
+        _move(MESSAGE, e, said.status if said else None)
+        self._add(run, Message(e.item_id, e.run_id, step.number))
 
     def _message_delta(self, e: ev.MessageDelta) -> None:
         self._open(self._active_run(e), e.item_id, Message).chunks.append(e.delta)
@@ -473,21 +474,18 @@ class State:
         run = self._active_run(e)
         if e.item_id not in run.open:
             step = self._step(run, None)
-            if any(isinstance(i, Reasoning) and i.item_id == e.item_id for i in step.items):
-                raise IllegalTransition(f"reasoning {e.item_id} is over")
+            said = _said(step, e.item_id)
+            _move(REASONING, e, said.status if said else None)
             self._add(run, Reasoning(e.item_id, e.run_id, step.number))
         return self._open(run, e.item_id, Reasoning)
 
     def _item_discarded(self, e: ev.ItemDiscarded) -> None:
         run = self._active_run(e)
-        items = run.step.items if run.step else []
-        for item in items:
-            if isinstance(item, (Message, Reasoning)) and item.item_id == e.item_id:
-                _move(MESSAGE if isinstance(item, Message) else REASONING, e, item.status)
-                items.remove(item)
-                run.open.pop(e.item_id, None)
-                return
-        _move(REASONING, e, None)
+        said = _said(run.step, e.item_id) if run.step else None
+        _move(MESSAGE if isinstance(said, Message) else REASONING, e, said.status if said else None)
+        if run.step is not None and said is not None:
+            run.step.items.remove(said)
+            run.open.pop(e.item_id, None)
 
     def _tool_started(self, e: ev.ToolStarted) -> None:
         run = self._active_run(e)
@@ -669,6 +667,11 @@ def _move(table: Table, event: ev.Event, before: str | None) -> str:
     if after is None:
         raise IllegalTransition(f"{kind} is not allowed when it is {before or 'not there'}")
     return after
+
+
+def _said(step: Step, item_id: str) -> Message | Reasoning | None:
+    """What was said or thought in this step under that id."""
+    return next((i for i in step.items if not isinstance(i, ToolCall) and i.item_id == item_id), None)
 
 
 def _item_id(item: Item) -> str:
