@@ -675,10 +675,11 @@ class Session:
         self._end_reasoning(run)
         self._end_message(run, partial=stopped)
         late = self._close_steers(run, stopped)
+        bounds = self.options.get(run_id, RunOptions()).bounds
         self._emit_terminal(run, outcome, failure)
         self._interrupted.discard(run_id)
         for new_run_id, steer_text, by in late:
-            self.options[new_run_id] = RunOptions()
+            self.options[new_run_id] = RunOptions(bounds=bounds)
             self._emit(ev.RunQueued, run_id=new_run_id, input=steer_text, position=len(self.state.queue) + 1, by=by)
         self._start_next()
         return self._decision

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import structlog
 
 from hermes_ws import policy
@@ -245,7 +246,7 @@ class Call(ToolContext):
                 status=outcome.status,
                 output=output,
                 truncated=truncated,
-                structured=result.structured if result else None,
+                structured=_structured(result, output) if result else None,
                 content=result.content if result else None,
             )
         )
@@ -317,6 +318,16 @@ class Call(ToolContext):
             prompt, choices=choices, allow_other=allow_other, multiple=multiple, title=title, call_id=self._call_id
         )
         return answer_to(await ask_people(self._conversation, self._run_id, question))
+
+
+def _structured(result: ToolResult, output: str) -> Any:
+    """What the tool says; or the output, when it is one JSON object."""
+    if result.structured is not None or not output.lstrip().startswith("{"):
+        return result.structured
+    try:
+        return msgspec.json.decode(output, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 def call_id_file(call_id: str) -> str:

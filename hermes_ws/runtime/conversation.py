@@ -21,6 +21,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import anyio
 import msgspec
 import structlog
 
@@ -151,6 +152,7 @@ class Conversation:
         self._deltas: deque[_Delta] = deque()
         self._delta_bytes = 0
         self._drained: asyncio.Event | None = None
+        self._advanced: asyncio.Event | None = None
         self._commands: OrderedDict[tuple[str, str], _Done] = OrderedDict()
         self._commands_complete = self.session.state.epoch is None
         self._timer: asyncio.TimerHandle | None = None
@@ -298,8 +300,19 @@ class Conversation:
 
     def _wake(self) -> None:
         self._wake_due = False
+        if self._advanced is not None:
+            self._advanced.set()
+            self._advanced = None
         for reader in tuple(self.readers):
             reader.wake()
+
+    async def wait_beyond(self, seq: int, timeout_s: float) -> None:
+        """Wait until something after ``seq`` may be seen, but no longer than ``timeout_s``."""
+        advanced = self._advanced = self._advanced or asyncio.Event()
+        with anyio.move_on_after(timeout_s):
+            while self.committed <= seq and not self.dead:
+                await advanced.wait()
+                advanced = self._advanced = self._advanced or asyncio.Event()
 
     async def settled(self) -> None:
         """Wait until all that was decided so far is committed. Raises :class:`StoreError` if it never will be."""
@@ -328,8 +341,9 @@ class Conversation:
         pending, self._pending = self._pending, deque()
         for one in pending:
             self._release(one, error)
-        if self._drained is not None:
-            self._drained.set()
+        for event in (self._drained, self._advanced):
+            if event is not None:
+                event.set()
         for reader in tuple(self.readers):
             reader.close(CloseCode.INTERNAL, "the log could not be written; reconnect and resume")
 

@@ -21,7 +21,7 @@ from hermes_ws.protocol.values import Choice, ContentPart, ToolDescription
 __all__ = ["NobodyAnswered", "Tool", "ToolContext", "ToolResult", "ToolSettings"]
 
 
-class NobodyAnswered(Exception):  # noqa: N818 (an outcome, not a fault)
+class NobodyAnswered(Exception):
     """A question that a tool asked expired or was cancelled. The message says which, for the model."""
 
 
@@ -44,7 +44,7 @@ class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Names of the server's environment variables that commands may see, beside the harmless defaults."""
     terminate_grace_s: float = 0.5
     """Time between SIGTERM and SIGKILL."""
-    read_bytes: int = 262_144
+    read_bytes: int = 30_000
     """Most that ``read_file`` returns at once."""
     write_bytes: int = 8_388_608
     """Most that a file written or edited by a tool may hold."""
@@ -120,7 +120,7 @@ class ToolContext(Protocol):
     ) -> Any:
         """Ask the people at the conversation; returns the answer (a string, or a list with ``multiple``).
 
-        Finds its question again after a crash by ``call_id``. Raises :class:`NobodyAnswered`.
+        Raises :class:`NobodyAnswered`.
         """
         ...
 

@@ -38,7 +38,7 @@ _swap = threading.Lock()
 """Held between the last look at a file and its replacement, so that of two edits at once neither is lost."""
 
 
-class _Changed(Exception):  # noqa: N818 (an outcome, not a fault)
+class _Changed(Exception):
     """The file is no longer the one that was read."""
 
 

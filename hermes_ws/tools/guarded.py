@@ -32,7 +32,7 @@ _CONNECTIONS: Final = 20
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate"})
 
 
-class AddressRefused(ToolError):  # noqa: N818 (an outcome, not a fault)
+class AddressRefused(ToolError):
     """The address may not be fetched. Says nothing of where a name leads: that is not for the model to know."""
 
 

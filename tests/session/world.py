@@ -230,6 +230,10 @@ class World:
         """What is in the log."""
         return [decode_event(line) for line in self.log]
 
+    def everything(self) -> list[ev.Event]:
+        """What was decided so far, committed or not."""
+        return [*self.events(), *(event for decision in self.pending for event in decision.events)]
+
     def _new_session(self, state: State) -> Session:
         return Session(
             state,

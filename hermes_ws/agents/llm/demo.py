@@ -40,6 +40,8 @@ __all__ = ["DemoModel", "create"]
 
 STREAM_MAX: Final = 1_000_000
 SLEEP_MAX_S: Final = 86_400.0
+WORD_PAUSE_S: Final = 0.004
+SPEECH_S: Final = 0.2
 _WORDS: Final = re.compile(r"\S+\s*|\s+")
 
 
@@ -159,9 +161,12 @@ async def _perform(line: Line, attempt: int) -> AsyncGenerator[ModelPart, None]:
 async def _speak(
     text: str, kind: type[TextDelta] | type[ReasoningDelta] = TextDelta
 ) -> AsyncGenerator[ModelPart, None]:
-    for word in _WORDS.findall(text):
+    """Word by word, at a pace that shows it is streamed but keeps nobody waiting."""
+    words = _WORDS.findall(text)
+    pause_s = min(WORD_PAUSE_S, SPEECH_S / (len(words) or 1))
+    for word in words:
         yield kind(word)
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(pause_s)
 
 
 async def _stream(rest: str) -> AsyncGenerator[ModelPart, None]:

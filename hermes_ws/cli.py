@@ -1,0 +1,133 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hermes_ws import __version__
+from hermes_ws.errors import HermesError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Failure(click.ClickException):
+    """An error that says what to do."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"hermes-ws: {self.message}", err=True)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="hermes-ws")
+def main() -> None:
+    """A run server for agents: one WebSocket per conversation, durable and resumable."""
+
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="HERMES_WS_CONFIG",
+    help="A TOML file of settings.",
+)
+
+
+def _load(config_file: Path | None, flags: dict[str, Any]) -> Any:
+    from hermes_ws.settings import load
+
+    try:
+        return load(file=config_file, environment=os.environ, flags=flags)
+    except HermesError as error:
+        raise Failure(str(error)) from None
+
+
+@main.command()
+@click.option("--host", help="Address to listen on (default 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on (default 8642; 0 takes a free one).")
+@click.option("--data", help="Data directory (default ./hermes-ws-data). It may hold other files.")
+@config_option
+@click.option("--no-auth", is_flag=True, help="Let everybody in who reaches the port. Loopback addresses only.")
+def serve(host: str | None, port: int | None, data: str | None, config_file: Path | None, no_auth: bool) -> None:
+    """Run the server."""
+    import asyncio
+
+    from hermes_ws.observe import configure_logging
+    from hermes_ws.transports.server import serve as run
+
+    flags = {"server.host": host, "server.port": port, "server.data": data, "server.auth": False if no_auth else None}
+    settings = _load(config_file, flags).settings
+    configure_logging(level=settings.log.level, as_json=settings.log.json)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(settings, lambda running: click.echo(_welcome(running))))
+    except HermesError as error:
+        raise Failure(str(error)) from None
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _loop_factory() -> Any:
+    """uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _welcome(running: Any) -> str:
+    """Ready-to-paste lines, as Jupyter prints them."""
+    socket = "ws" + running.url.removeprefix("http")
+    key = running.key
+    where = f" (kept in {running.key_file})" if running.key_file else ""
+    header = f' -H "Authorization: Bearer {key}"' if key else ""
+    lines = [
+        f"hermes-ws {__version__} is listening on {running.url}",
+        f"data in {running.data}",
+        f"key: {key}{where}"
+        if key
+        else "NO KEY IS NEEDED (--no-auth): whoever can reach this port can run commands here.",
+        "",
+        "Talk to it:",
+        f"  hermes-ws connect demo --url {running.url}" + (f" --key {key}" if key else ""),
+        f'  wscat -c "{socket}/ws/demo?plain=1"{header}',
+        f"  curl {running.url}/api/conversations{header}",
+        "",
+        "The terminal tool can do what this Unix user can; approvals ask before it runs. Ctrl+C stops the server.",
+    ]
+    return "\n".join(lines)
+
+
+@main.command("config")
+@config_option
+def show_config(config_file: Path | None) -> None:
+    """Print the settings in force, and where each came from. Secrets are hidden."""
+    rows = _load(config_file, {}).rows()
+    widths = [max(len(row[n]) for row in rows) for n in (0, 1)]
+    for name, value, origin in rows:
+        click.echo(f"{name:<{widths[0]}}  {value:<{min(widths[1], 40)}}  {origin}")
+
+
+@main.command()
+@click.option("--write", "mode", flag_value="write", help="Write the documents anew.")
+@click.option("--check", "mode", flag_value="check", help="Compare with the types; a diff and exit 1 if they differ.")
+@click.option("--directory", type=click.Path(path_type=Path), default=Path("schemas"), show_default=True)
+def schema(mode: str | None, directory: Path) -> None:
+    """The protocol written down: JSON Schema, AsyncAPI, TypeScript, Markdown."""
+    from hermes_ws.protocol import schema as documents
+
+    if mode == "write":
+        documents.write(directory)
+        click.echo(f"wrote {', '.join(sorted(documents.documents()))} to {directory}/")
+    elif mode == "check":
+        difference = documents.check(directory)
+        if difference:
+            click.echo(difference)
+            raise Failure(f"{directory}/ is not what the types say; run: hermes-ws schema --write")
+    else:
+        raise click.UsageError("say --write or --check")

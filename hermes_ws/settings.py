@@ -1,0 +1,258 @@
+"""Settings: one tree of types, filled from a TOML file, the environment and flags, each value knowing where it is from.
+
+Later sources win: defaults, the file, the names that people know from hermes-agent (``API_SERVER_PORT``), our own
+environment (``HERMES_WS_PORT`` for ``[server] port``, ``HERMES_WS_TOOLS_FETCH_BYTES`` for ``[tools] fetch_bytes``),
+flags. Lists in the environment are separated by commas.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from hermes_ws.errors import SettingsError
+from hermes_ws.policy import ApprovalSettings
+from hermes_ws.runtime.conversation import ConversationSettings
+from hermes_ws.runtime.readers import ReaderSettings
+from hermes_ws.runtime.turn import AgentSettings
+from hermes_ws.session import SessionLimits
+from hermes_ws.tools.base import ToolSettings
+
+__all__ = ["Configuration", "LimitSettings", "ServerSettings", "Settings", "StoreSettings", "load"]
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[server]``: where it listens, whom it lets in."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 8642
+    """Port to listen on; 0 takes a free one."""
+    data: str = "./hermes-ws-data"
+    """The data directory. It may hold other files; ours begin with ``hermes-ws``."""
+    key: str | None = None
+    """The access key. Without one the server makes one, keeps it in the data directory and prints it."""
+    auth: bool = True
+    """False lets everybody in who reaches the port; only possible on a loopback address."""
+    public_url: str | None = None
+    """The address that clients use, if there is a proxy in front: ``https://example.org/agents``."""
+    allowed_hosts: list[str] = []
+    """Further names in the Host header to answer to; ``*`` for all."""
+    allowed_origins: list[str] = []
+    """Further web origins whose pages may talk to this server; ``*`` for all."""
+    trusted_proxies: list[str] = []
+    """Addresses or networks of proxies whose X-Forwarded-Host is believed."""
+    default_agent: str = "demo"
+    """The agent of conversations that name none."""
+    model_name: str = "hermes-agent"
+    """What the OpenAI-compatible routes call the default agent."""
+    drain_grace_s: float = 10.0
+    """On SIGTERM: the time that runs get before sockets are closed."""
+    reconnect_after_ms: int = 1_000
+    """What clients are told to wait before they come back after a drain."""
+    ticket_ttl_s: float = 60.0
+    """How long a ticket is good when its request names no time."""
+    ticket_ttl_max_s: float = 3_600.0
+    """The longest that a request may name."""
+    tickets: int = 10_000
+    """Tickets that may be open at once."""
+    ping_interval_s: float = 20.0
+    """WebSocket pings, to notice dead lines."""
+    ping_timeout_s: float = 20.0
+    """How long an unanswered ping is waited for."""
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[limits]``: what a client may send. ``hello`` tells those that clients need."""
+
+    frame_bytes: int = 1_048_576
+    """A larger frame is answered with ``too_large``."""
+    frame_bytes_max: int = 16_777_216
+    """A frame larger than this closes the socket (1009) without being read."""
+    body_bytes: int = 10_000_000
+    """A larger HTTP body is refused with 413."""
+    sockets: int = 10_000
+    """Open sockets; one more is told to come back later (4529)."""
+    commands_in_flight: int = 256
+    """Unanswered commands of one socket; one more is ``overloaded``."""
+    control_backlog: int = 256
+    """Answers that may wait for a socket which does not read; then its commands wait too."""
+    page_events: int = 1_000
+    """Most events in one HTTP page; a larger ``limit`` is clamped to it."""
+    page_conversations: int = 200
+    """Most conversations in one HTTP page."""
+    wait_ms: int = 30_000
+    """The longest that a request for events may wait for some."""
+
+
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[store]``: the log."""
+
+    wal_limit_bytes: int = 67_108_864
+    """Size of the write-ahead log at which the writer stops to check-point it."""
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[log]``: the server's own diagnostics, on stderr."""
+
+    level: str = "info"
+    """``debug``, ``info``, ``warning`` or ``error``."""
+    json: bool = False
+    """One JSON object a line instead of text."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+    readers: ReaderSettings = ReaderSettings()
+    conversations: ConversationSettings = ConversationSettings()
+    sessions: SessionLimits = SessionLimits()
+    runs: AgentSettings = AgentSettings()
+    tools: ToolSettings = ToolSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
+    store: StoreSettings = StoreSettings()
+    log: LogSettings = LogSettings()
+    agents: dict[str, dict[str, Any]] = msgspec.field(default_factory=lambda: {"demo": {"kind": "demo"}})
+    """``[agents.NAME]``: ``kind`` is an entry point of the group ``hermes_ws.agents``; the rest is for it."""
+
+
+SECRET: Final = frozenset({"server.key"})
+"""Settings whose values are never shown."""
+
+_KNOWN_NAMES: Final = {
+    "API_SERVER_HOST": "server.host",
+    "API_SERVER_PORT": "server.port",
+    "API_SERVER_KEY": "server.key",
+    "API_SERVER_CORS_ORIGINS": "server.allowed_origins",
+    "API_SERVER_MODEL_NAME": "server.model_name",
+}
+_OURS: Final = "HERMES_WS_"
+_NOT_SETTINGS: Final = frozenset({"HERMES_WS_CONFIG", "HERMES_WS_CALL", "HERMES_WS_URL"})
+_TABLES: Final = ("agents",)
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings in force, and for each one that is not the default where it came from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Name, value and origin of every setting; secrets hidden."""
+        found: list[tuple[str, str, str]] = []
+        for section in Settings.__struct_fields__:
+            values = getattr(self.settings, section)
+            pairs = values.items() if isinstance(values, dict) else msgspec.structs.asdict(values).items()
+            for field, value in pairs:
+                name = f"{section}.{field}"
+                shown = "(hidden)" if name in SECRET and value is not None else msgspec.json.encode(value).decode()
+                found.append((name, shown, self.origins.get(name, "default")))
+        return found
+
+
+def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Configuration:
+    """Read every source. ``flags`` are by dotted name; None values are not given.
+
+    Raises :class:`SettingsError` that names the setting, its source, and what would be right.
+    """
+    tree: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    if file is not None:
+        _from_file(file, tree, origins)
+    for variable, name in _KNOWN_NAMES.items():
+        if variable in environment:
+            _put(tree, origins, name, _parsed(name, environment[variable], variable), f"environment {variable}")
+    for variable in sorted(environment):
+        if variable.startswith(_OURS) and variable not in _NOT_SETTINGS and "_TESTS_" not in variable:
+            name = _named(variable)
+            _put(tree, origins, name, _parsed(name, environment[variable], variable), f"environment {variable}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _put(tree, origins, name, value, "flag")
+    return Configuration(settings=_converted(tree, origins), origins=origins)
+
+
+def _from_file(file: Path, tree: dict[str, dict[str, Any]], origins: dict[str, str]) -> None:
+    try:
+        read = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise SettingsError(f"the configuration file {file} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the configuration file {file} is not TOML: {error}") from error
+    for section, values in read.items():
+        if section not in Settings.__struct_fields__ or not isinstance(values, dict):
+            known = ", ".join(f"[{name}]" for name in Settings.__struct_fields__)
+            raise SettingsError(
+                f"{file}: there is no section [{section}]{_meant(section, Settings)}; there are {known}"
+            )
+        for field, value in values.items():
+            if section not in _TABLES and field not in _section(section).__struct_fields__:
+                meant = _meant(field, _section(section))
+                raise SettingsError(f"{file}: [{section}] has no setting {field!r}{meant}")
+            _put(tree, origins, f"{section}.{field}", value, f"file {file}")
+
+
+def _put(tree: dict[str, dict[str, Any]], origins: dict[str, str], name: str, value: Any, origin: str) -> None:
+    section, _, field = name.partition(".")
+    tree.setdefault(section, {})[field] = value
+    origins[name] = origin
+
+
+def _named(variable: str) -> str:
+    """The setting that an environment variable means."""
+    rest = variable.removeprefix(_OURS).lower()
+    for section in Settings.__struct_fields__:
+        field = rest.removeprefix(section + "_")
+        if section not in _TABLES and field != rest and field in _section(section).__struct_fields__:
+            return f"{section}.{field}"
+    if rest in ServerSettings.__struct_fields__:
+        return f"server.{rest}"
+    every = [f"{_OURS}{s}_{f}".upper() for s in Settings.__struct_fields__ if s not in _TABLES for f in _fields(s)]
+    close = difflib.get_close_matches(variable, every, n=1)
+    meant = f"; did you mean {close[0]}?" if close else "; `hermes-ws config` lists them"
+    raise SettingsError(f"the environment variable {variable} names no setting{meant}")
+
+
+def _parsed(name: str, text: str, variable: str) -> Any:
+    section, _, field = name.partition(".")
+    wanted = next(f for f in msgspec.structs.fields(_section(section)) if f.name == field).type
+    value: Any = [part.strip() for part in text.split(",") if part.strip()] if _is_list(wanted) else text
+    try:
+        return msgspec.convert(value, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"the environment variable {variable} is wrong: {error}") from None
+
+
+def _is_list(wanted: Any) -> bool:
+    return getattr(wanted, "__origin__", None) is list
+
+
+def _converted(tree: dict[str, dict[str, Any]], origins: dict[str, str]) -> Settings:
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`").split("[")[0]
+        raise SettingsError(f"{name} is wrong: {what} (from {origins.get(name, 'the configuration')})") from None
+
+
+def _section(name: str) -> type[msgspec.Struct]:
+    return type(getattr(Settings(), name))
+
+
+def _fields(section: str) -> tuple[str, ...]:
+    return _section(section).__struct_fields__
+
+
+def _meant(name: str, where: type[msgspec.Struct]) -> str:
+    close = difflib.get_close_matches(name, where.__struct_fields__, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,480 @@
+"""The ASGI app: routes, the gate in front of them, and errors that say what to do.
+
+It is an ordinary ASGI app and can be mounted in another one; :mod:`hermes_ws.transports.server` runs it tuned. Sockets
+do not go through Starlette's middleware: an idle one costs what its connection costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+from starlette.types import Receive as HttpReceive
+from starlette.types import Scope as HttpScope
+from starlette.types import Send as HttpSend
+
+from hermes_ws import __version__
+from hermes_ws.errors import CommandCode, CommandError, FrameError, HermesError, StoreError
+from hermes_ws.protocol import PROTOCOL
+from hermes_ws.protocol.close import CloseCode
+from hermes_ws.protocol.codec import decode_command, encode, invalid_value
+from hermes_ws.protocol.control import Error, Ok, Skipped
+from hermes_ws.protocol.resources import ConversationList, ConversationSummary, EventPage, TicketGrant, TicketRequest
+from hermes_ws.protocol.schema import documents
+from hermes_ws.protocol.values import ConversationId
+from hermes_ws.runtime.calls import call_id_file
+from hermes_ws.runtime.commands import dispatch
+from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.principal import Caller, Principal
+from hermes_ws.runtime.runtime import Runtime, new_id
+from hermes_ws.settings import Settings
+from hermes_ws.store.base import ConversationRef, StoredEvent
+from hermes_ws.transports.auth import Access, Refused
+from hermes_ws.transports.websocket import Receive, Send, SocketQuery, error_frame, serve_socket
+
+__all__ = ["App"]
+
+_SOCKET_PATH: Final = re.compile(r"/ws/(?P<id>[^/]+)")
+_ID: Final = msgspec.json.Decoder(ConversationId)
+
+_STATUS: Final[dict[CommandCode, int]] = {
+    "invalid_json": 400,
+    "invalid_frame": 400,
+    "unknown_type": 400,
+    "unsupported": 422,
+    "too_large": 413,
+    "not_permitted": 403,
+    "not_found": 404,
+    "run_not_found": 404,
+    "interaction_not_found": 404,
+    "invalid_option": 422,
+    "invalid_answer": 422,
+    "rate_limited": 429,
+    "overloaded": 503,
+    "storage_full": 507,
+    "internal": 500,
+}
+"""HTTP status of a refused command; every other code is a conflict with how things are: 409."""
+
+
+class App:
+    """The server as an ASGI app, over a runtime that is running."""
+
+    def __init__(self, runtime: Runtime, access: Access, settings: Settings, *, prefix: str = "") -> None:
+        """``prefix`` is the path under which a proxy puts us, without a trailing slash."""
+        self._runtime = runtime
+        self._access = access
+        self._settings = settings
+        self._limits = settings.limits
+        self._prefix = prefix
+        self._sockets = 0
+        self._http = self._make_http()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        path = self._path(scope)
+        if scope["type"] == "websocket":
+            await self._websocket(path, scope, receive, send)
+        else:
+            await self._http({**scope, "path": path, "root_path": ""}, receive, send)
+
+    def _path(self, scope: MutableMapping[str, Any]) -> str:
+        """The path as we know it: without where another app, or a proxy, has put us."""
+        path = str(scope["path"])
+        for root in (str(scope.get("root_path", "")), self._prefix):
+            if root and (path == root or path.startswith(root + "/")):
+                path = path[len(root) :] or "/"
+        return path
+
+    # -- sockets ---------------------------------------------------------------------------------------
+
+    async def _websocket(self, path: str, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        offered = scope.get("subprotocols") or []
+        subprotocol = PROTOCOL if PROTOCOL in offered else None
+        try:
+            principal, conversation, query = await self._admit(path, scope)
+        except Refused as refused:
+            await _refuse_socket(refused, subprotocol, scope, receive, send)
+            return
+        except HermesError:
+            unreadable = Refused(500, "the conversation cannot be read from the log", CloseCode.INTERNAL)
+            await _refuse_socket(unreadable, subprotocol, scope, receive, send)
+            return
+        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        self._sockets += 1
+        try:
+            await serve_socket(
+                self._runtime,
+                conversation,
+                principal,
+                query,
+                self._limits,
+                scope=scope,
+                receive=receive,
+                send=send,
+            )
+        finally:
+            self._sockets -= 1
+
+    async def _admit(self, path: str, scope: MutableMapping[str, Any]) -> tuple[Principal, Conversation, SocketQuery]:
+        """Judge a socket before its upgrade. Raises :class:`Refused`."""
+        self._access.check_address(scope)
+        found = _SOCKET_PATH.fullmatch(path)
+        conversation_id = found["id"] if found else None
+        query = SocketQuery.parse(scope["query_string"])
+        principal = self._access.identify(scope, ticket=query.ticket, conversation_id=conversation_id)
+        if conversation_id is None:
+            raise Refused(404, f"there is no socket at {path[:200]}; it is /ws/CONVERSATION", CloseCode.NOT_FOUND)
+        if self._sockets >= self._limits.sockets or self._runtime.draining:
+            code = CloseCode.DRAINING if self._runtime.draining else CloseCode.TOO_MANY
+            raise Refused(503, "the server takes no more sockets now; come back a little later", code)
+        ref = self._ref(principal, conversation_id)
+        return principal, await self._runtime.open(ref), query
+
+    def _ref(self, principal: Principal, conversation_id: str) -> ConversationRef:
+        """Raises :class:`Refused` for an id that is none, or that the credential does not reach."""
+        if conversation_id == "new":
+            conversation_id = new_id("conv")
+        elif not _is_id(conversation_id):
+            message = "a conversation id is 1 to 128 of A-Z a-z 0-9 . _ : - and begins with a letter or digit"
+            raise Refused(400, message, CloseCode.BAD_REQUEST)
+        if not principal.may_open(conversation_id):
+            raise Refused(403, "your credential does not reach this conversation", CloseCode.FORBIDDEN)
+        return ConversationRef(principal.namespace, conversation_id)
+
+    # -- HTTP ------------------------------------------------------------------------------------------
+
+    def _make_http(self) -> ASGIApp:
+        conversation = "/api/conversations/{conversation_id}"
+        app = Starlette(
+            routes=[
+                Route("/", self._root),
+                Route("/health", self._health),
+                Route("/api/conversations", self._conversations),
+                Route(f"{conversation}/events", self._events),
+                Route(f"{conversation}/commands", self._command, methods=["POST"]),
+                Route(f"{conversation}/tool-calls/{{call_id}}/output", self._output),
+                Route("/api/tickets", self._ticket, methods=["POST"]),
+                Route("/schemas/{name}", self._schema),
+            ],
+            exception_handlers={
+                Refused: _on_refused,
+                CommandError: _on_command_error,
+                StoreError: _on_store_error,
+                HTTPException: _on_http_exception,
+            },
+        )
+        return _Gate(app, self._access)
+
+    async def _root(self, request: Request) -> Response:
+        return PlainTextResponse(
+            f"hermes-ws {__version__}: a run server for agents.\n\n"
+            "socket   /ws/CONVERSATION            (subprotocol hermes.v1, Authorization: Bearer KEY)\n"
+            "lists    /api/conversations\n"
+            "log      /api/conversations/ID/events?after=0\n"
+            "commands POST /api/conversations/ID/commands\n"
+            "schemas  /schemas/reference.md\n"
+        )
+
+    async def _health(self, request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def _conversations(self, request: Request) -> Response:
+        principal = self._identify(request, None)
+        limit = min(_count(request, "limit", self._limits.page_conversations), self._limits.page_conversations)
+        try:
+            page = await self._runtime.store.conversations(
+                principal.namespace, limit=limit, cursor=request.query_params.get("cursor")
+            )
+        except ValueError as error:
+            raise Refused(400, f"query parameter cursor: {error}") from None
+        summaries = [
+            msgspec.structs.replace(
+                msgspec.json.decode(line.summary, type=ConversationSummary),
+                head=line.head,
+                last_event_at=line.last_event_at,
+            )
+            for line in page.lines
+            if principal.may_open(line.conversation_id)
+        ]
+        return _json(ConversationList(conversations=summaries, next=page.next))
+
+    async def _events(self, request: Request) -> Response:
+        _, conversation = await self._open(request)
+        after = _count(request, "after", 0)
+        limit = min(max(_count(request, "limit", self._limits.page_events), 1), self._limits.page_events)
+        wait_ms = min(_count(request, "wait_ms", 0), self._limits.wait_ms)
+        if after >= conversation.committed and wait_ms:
+            await conversation.wait_beyond(after, wait_ms / 1000)
+        return _json(await self._page(conversation, after, limit))
+
+    async def _page(self, conversation: Conversation, after: int, limit: int) -> EventPage:
+        head = conversation.committed
+        events = await conversation.store.read(
+            conversation.ref,
+            after=after,
+            limit=limit,
+            max_bytes=self._limits.body_bytes,
+        )
+        frames, reached = _with_gaps([event for event in events if event.seq <= head], after)
+        return EventPage(
+            epoch=conversation.epoch,
+            head=head,
+            floor=conversation.floor,
+            events=[msgspec.Raw(frame) for frame in frames],
+            next=min(reached, head),
+            at_head=reached >= head,
+        )
+
+    async def _command(self, request: Request) -> Response:
+        principal, conversation = await self._open(request)
+        body = await self._body(request)
+        try:
+            command = decode_command(body)
+        except FrameError as refused:
+            return _json(error_frame(refused, refused.command_id), _STATUS.get(refused.code, 409))
+        answered: asyncio.Future[Ok | CommandError] = asyncio.get_running_loop().create_future()
+
+        def reply(answer: Ok | CommandError) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        await dispatch(self._runtime, conversation, command, Caller(principal, "http"), reply)
+        answer = await answered
+        if isinstance(answer, Ok):
+            if answer.conversation_id is None and request.path_params["conversation_id"] == "new":
+                answer = msgspec.structs.replace(answer, conversation_id=conversation.ref.conversation_id)
+            return _json(answer)
+        return _refusal(answer, command.id)
+
+    async def _output(self, request: Request) -> Response:
+        """The whole output of a tool call whose preview was cut."""
+        _, conversation = await self._open(request)
+        call = conversation.session.state.calls.get(request.path_params["call_id"])
+        if call is None:
+            raise CommandError("not_found", "there is no such tool call in this conversation")
+        kept = self._runtime.directory.outputs(conversation.ref) / call_id_file(call.call_id)
+        headers = {"content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff"}
+        if await asyncio.to_thread(kept.is_file):
+            return FileResponse(kept, headers=headers)
+        return Response(call.output, headers=headers)
+
+    async def _ticket(self, request: Request) -> Response:
+        principal = self._identify(request, None)
+        try:
+            asked = msgspec.json.decode(await self._body(request), type=TicketRequest)
+        except msgspec.MsgspecError as error:
+            what, path = invalid_value(error)
+            raise CommandError("invalid_frame", f"a ticket request: {what}", path=path) from None
+        if not _is_id(asked.conversation):
+            raise CommandError("invalid_frame", "that is no conversation id", path="$.conversation")
+        server = self._settings.server
+        ttl_s = min(max(asked.ttl_s or server.ticket_ttl_s, 1.0), server.ticket_ttl_max_s)
+        ticket = self._access.issue(
+            principal, conversation_id=asked.conversation, name=asked.principal, role=asked.role, ttl_s=ttl_s
+        )
+        grant = TicketGrant(
+            ticket=ticket,
+            conversation=asked.conversation,
+            expires_at=int((time.time() + ttl_s) * 1000),
+            url=f"{self._prefix}/ws/{asked.conversation}?ticket={ticket}",
+        )
+        return _json(grant, 201)
+
+    async def _schema(self, request: Request) -> Response:
+        found = documents().get(request.path_params["name"])
+        if found is None:
+            raise CommandError("not_found", f"there are {', '.join(f'/schemas/{name}' for name in documents())}")
+        suffix = str(request.path_params["name"]).rpartition(".")[2]
+        kind = {"json": "application/json", "md": "text/markdown; charset=utf-8"}.get(
+            suffix, "text/plain; charset=utf-8"
+        )
+        return Response(found, headers={"content-type": kind})
+
+    # -- what the routes share -------------------------------------------------------------------------
+
+    def _identify(self, request: Request, conversation_id: str | None) -> Principal:
+        ticket = request.query_params.get("ticket") if conversation_id is not None else None
+        return self._access.identify(request.scope, ticket=ticket, conversation_id=conversation_id)
+
+    async def _open(self, request: Request) -> tuple[Principal, Conversation]:
+        conversation_id = request.path_params["conversation_id"]
+        principal = self._identify(request, conversation_id)
+        return principal, await self._runtime.open(self._ref(principal, conversation_id))
+
+    async def _body(self, request: Request) -> bytes:
+        """The body, however it is transferred, up to the limit."""
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._limits.body_bytes:
+                    raise CommandError("too_large", f"a body is at most {self._limits.body_bytes} bytes")
+        except ClientDisconnect:
+            raise Refused(400, "the body was cut short") from None
+        return bytes(body)
+
+
+class _Gate:
+    """Host and Origin before everything but ``/health``; CORS answers for the origins that are let in."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: HttpScope, receive: HttpReceive, send: HttpSend) -> None:
+        origin = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"origin"), None)
+        if scope["path"] != "/health":
+            try:
+                self._access.check_address(scope)
+            except Refused as refused:
+                await _refused_response(refused)(scope, receive, send)
+                return
+        if origin is not None and scope["method"] == "OPTIONS":
+            await Response(status_code=204, headers=_preflight(origin))(scope, receive, send)
+            return
+
+        async def send_with_cors(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and origin is not None:
+                message["headers"] = [
+                    *message["headers"],
+                    (b"access-control-allow-origin", origin.encode("latin-1")),
+                    (b"vary", b"Origin"),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, send_with_cors)
+
+
+def _preflight(origin: str) -> dict[str, str]:
+    return {
+        "access-control-allow-origin": origin,
+        "access-control-allow-methods": "GET, POST, PATCH, DELETE",
+        "access-control-allow-headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
+        "access-control-max-age": "600",
+        "vary": "Origin",
+    }
+
+
+def _with_gaps(events: list[StoredEvent], after: int) -> tuple[list[bytes], int]:
+    """Frames with ``skipped`` where numbers are missing, and the last number accounted for."""
+    frames: list[bytes] = []
+    for event in events:
+        if event.seq != after + 1:
+            frames.append(encode(Skipped(from_=after + 1, to=event.seq - 1, reason="compacted")))
+        frames.append(event.data)
+        after = event.seq
+    return frames, after
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """The runtime is begun and ended by whoever made it; nothing to do here."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+async def _refuse_socket(
+    refused: Refused, subprotocol: str | None, scope: MutableMapping[str, Any], receive: Receive, send: Send
+) -> None:
+    """By HTTP status, or by close code to a client that speaks our protocol and cannot see a status."""
+    if subprotocol is not None and refused.close_code is not None:
+        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        await send({"type": "websocket.close", "code": refused.close_code, "reason": refused.message[:120]})
+        return
+    body = encode(_refused_error(refused))
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": refused.close_code or CloseCode.BAD_REQUEST})
+        return
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if refused.status == 503:
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "websocket.http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+_REFUSED_CODES: Final[dict[int, CommandCode]] = {
+    400: "invalid_frame",
+    404: "not_found",
+    500: "internal",
+    503: "overloaded",
+}
+
+
+def _refused_error(refused: Refused) -> Error:
+    code = _REFUSED_CODES.get(refused.status, "not_permitted")
+    return Error(id=None, code=code, message=refused.message, retryable=refused.status == 503)
+
+
+def _refused_response(refused: Refused) -> Response:
+    response = _json(_refused_error(refused), refused.status)
+    if refused.status == 401:
+        response.headers["www-authenticate"] = "Bearer"
+    return response
+
+
+def _refusal(refused: CommandError, command_id: str | None) -> Response:
+    response = _json(error_frame(refused, command_id), _STATUS.get(refused.code, 409))
+    if refused.retry_after_ms is not None:
+        response.headers["retry-after"] = str(max(1, refused.retry_after_ms // 1000))
+    return response
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return _refused_response(error)
+
+
+async def _on_command_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CommandError)
+    return _refusal(error, None)
+
+
+async def _on_store_error(request: Request, error: Exception) -> Response:
+    return _refusal(CommandError("internal", "the log cannot be read"), None)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _refusal(
+            CommandError("not_found", f"there is nothing at {request.url.path[:200]}; / says what is"), None
+        )
+    frame = Error(id=None, code="invalid_frame", message=str(error.detail), retryable=False)
+    return _json(frame, error.status_code, dict(error.headers or {}))
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+
+
+def _count(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return default
+    if not re.fullmatch(r"\d{1,15}", text, re.ASCII):
+        raise Refused(400, f"query parameter {name}: expected a number from 0, got {text[:80]!r}")
+    return int(text)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        _ID.decode(msgspec.json.encode(text))
+    except (msgspec.MsgspecError, UnicodeError):
+        return False
+    return True

@@ -1,0 +1,131 @@
+"""uvicorn's WebSocket protocol, with a way to write ready-made frames.
+
+uvicorn's Sans-I/O protocol does the handshake, pings, closing and reading. What it lacks for a server of this kind is
+a write that does not encode: events are encoded once, as whole frames, and joined for readers that are behind. This
+subclass offers that to the app as the ASGI extension :data:`EXTENSION`, with the transport's flow control beside it.
+Incoming text it hands over as bytes, so that what is not UTF-8 becomes an error frame instead of a dead socket.
+
+Where some other server hosts the app the extension is not there, and plain ``websocket.send`` takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+__all__ = ["EXTENSION", "FrameConnection", "FrameProtocol"]
+
+EXTENSION: Final = "hermes_ws.frames"
+
+
+class FrameProtocol(WebSocketsSansIOProtocol):
+    """One connection. ``write_buffer_bytes`` is set by the server that uses it."""
+
+    write_buffer_bytes = 32_768
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=self.write_buffer_bytes)
+        self.frame_connection = FrameConnection(self)
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            extensions = cast(dict[str, Any], self.scope["extensions"])
+            extensions[EXTENSION] = self.frame_connection
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.frame_connection.resumed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.frame_connection.on_writable = None
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and self.frame_connection.wanted and not self.close_sent:
+            data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+            self.frames = []
+            message = {"type": "websocket.receive", "bytes": bytes(data), "is_text": True}
+            self.queue.put_nowait(cast(Any, message))
+            if not self.read_paused:
+                self.read_paused = True
+                self.transport.pause_reading()
+            return
+        super().send_receive_event_to_app()
+
+    def keepalive_timeout(self) -> None:
+        """A peer that answers no ping and takes no byte would keep a graceful close waiting for ever."""
+        super().keepalive_timeout()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+
+class FrameConnection:
+    """The extension: what the app may do with the connection beside ASGI. It is the sink of a reader."""
+
+    __slots__ = ("_accepted", "_protocol", "_stalled_at", "_written", "on_writable", "wanted")
+
+    def __init__(self, protocol: FrameProtocol) -> None:
+        self._protocol = protocol
+        self._written = 0
+        self._accepted = 0
+        self._stalled_at: float | None = None
+        self.on_writable: Callable[[], None] | None = None
+        self.wanted = False
+
+    @property
+    def writable(self) -> bool:
+        """Whether the transport takes more."""
+        return self._protocol.writable.is_set() and self._open
+
+    @property
+    def _open(self) -> bool:
+        protocol = self._protocol
+        return not (protocol.close_sent or protocol.disconnected or protocol.transport.is_closing())
+
+    def resumed(self) -> None:
+        """The transport takes more again."""
+        if self.on_writable is not None:
+            self.on_writable()
+
+    def send(self, frames: Sequence[bytes], joined: bytes) -> None:
+        """Write whole frames, as they are."""
+        if self._open:
+            self._written += len(joined)
+            self._protocol.transport.write(joined)
+
+    async def wait_writable(self) -> None:
+        """Wait until the transport takes more, or is gone."""
+        await self._protocol.writable.wait()
+
+    def close(self, code: int, reason: str) -> None:
+        """Close with a code; if the peer takes no byte, the watchdog ends what is left."""
+        protocol = self._protocol
+        if self._open:
+            protocol.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+            protocol.conn.send_close(code, reason)
+            protocol.transport.write(b"".join(protocol.conn.data_to_send()))
+            protocol.close_sent = True
+            if protocol.read_paused:
+                protocol.read_paused = False
+                protocol.transport.resume_reading()
+            protocol.close_timer = protocol.loop.call_later(protocol.close_timeout, protocol.transport.close)
+
+    def is_stalled(self, now: float, limit_s: float) -> bool:
+        """Whether the peer has accepted no byte for ``limit_s`` although some wait. Call it now and then."""
+        waiting = self._protocol.transport.get_write_buffer_size()
+        accepted = self._written - waiting
+        if not waiting or accepted > self._accepted:
+            self._stalled_at = None
+        elif self._stalled_at is None:
+            self._stalled_at = now
+        self._accepted = accepted
+        return self._stalled_at is not None and now - self._stalled_at >= limit_s
+
+    def abort(self) -> None:
+        """Drop the connection without a word: a close frame would sit behind the full buffer."""
+        self._protocol.transport.abort()

@@ -1,0 +1,189 @@
+"""The readable terminal of ``plain=1``: frames out become short lines, lines in become commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from hermes_ws.errors import CommandError
+from hermes_ws.protocol import commands as cmd
+from hermes_ws.protocol import control as ctl
+from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.codec import decode_frame
+from hermes_ws.protocol.values import MessageItem, ToolCallItem
+from hermes_ws.state import State
+
+__all__ = ["HELP", "PlainView", "parse_line"]
+
+HELP = """\
+a line           start a run with it (or answer the one open question)
+/stop            stop the run
+/approve [scope] allow what is asked: once (default), run, conversation, always
+/deny [why]      refuse it
+/answer TEXT     answer the question
+/tools           the tools that may be used here
+/allow GLOB      let this conversation use more tools
+/help            this
+{...}            a JSON frame, as it is"""
+
+_SHORT = 2_000
+
+
+class PlainView:
+    """Renders frames. Keeps only which tool a call is of, and how its last printed line ended."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def lines(self, payload: bytes) -> Iterable[str]:
+        """The lines for one frame; none for what a reader can do without (deltas: the whole text follows)."""
+        frame = decode_frame(payload)
+        match frame:
+            case ctl.Hello():
+                server = frame.server
+                yield f"{server.name} {server.version} · conversation {frame.conversation_id} · {frame.hint}"
+            case ctl.Snapshot():
+                yield from self._snapshot(frame)
+            case ctl.Ok():
+                yield from _ok(frame)
+            case ctl.Error():
+                yield f"! {frame.message}" + (f" ({frame.path})" if frame.path else "")
+            case ctl.GoAway():
+                yield f"· {frame.reason}; come back in {frame.reconnect_after_ms} ms"
+            case ctl.Live() | ctl.Heartbeat() | ctl.Skipped():
+                return
+            case _:
+                yield from self._event(frame)
+
+    def _snapshot(self, frame: ctl.Snapshot) -> Iterable[str]:
+        for item in frame.items:
+            if isinstance(item, MessageItem):
+                yield f"{'you' if item.role == 'user' else 'agent'}: {item.text}"
+            elif isinstance(item, ToolCallItem):
+                yield f"▸ {item.name} {_json(item.arguments)} → {item.status}"
+        for asked in frame.interactions:
+            yield from _asked(asked)
+
+    def _event(self, event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
+        match event:
+            case ev.RunQueued():
+                yield f"· queued at {event.position}: {_input_text(event.input)}"
+            case ev.RunStarted():
+                yield f"you: {_input_text(event.input)}"
+            case ev.RunSteered() if event.disposition != "pending":
+                yield f"· steer {event.disposition}: {event.text}"
+            case ev.ReasoningAvailable():
+                yield f"(thinking) {event.text}"
+            case ev.MessageCompleted():
+                yield f"agent: {event.text}" + (" [cut short]" if event.partial else "")
+            case ev.ItemDiscarded():
+                yield f"· what was being said is discarded ({event.reason})"
+            case ev.ToolStarted():
+                self._names[event.call_id] = event.name
+                yield f"▸ {event.name} {_json(event.arguments)}"
+            case ev.ToolOutput() if event.chunk:
+                yield "  " + event.chunk.rstrip("\n").replace("\n", "\n  ")
+            case ev.ToolOutput():
+                yield f"  {event.progress}/{event.total or '?'} {event.message or ''}".rstrip()
+            case ev.ToolCompleted():
+                self._names.pop(event.call_id, None)
+                yield f"◂ {event.name}: {event.status}" + (f" · {_first_line(event)}" if event.status != "ok" else "")
+            case ev.InteractionRequested():
+                yield from _asked(event)
+            case ev.InteractionResolved():
+                yield f"· {event.outcome} by {event.by.principal}: {event.option or _json(event.answers or {})}"
+            case ev.RunCompleted():
+                yield f"· done ({event.stop_reason}, {event.usage.total_tokens} tokens, {event.duration_ms} ms)"
+            case ev.RunFailed():
+                yield f"! failed: {event.error.code}: {event.error.message}"
+            case ev.RunCancelled():
+                yield f"· stopped ({event.reason}) by {event.by.principal}"
+            case ev.ConversationConfigured():
+                yield f"· configuration {event.version}: {msgspec.json.encode(event.config).decode()}"
+            case _:
+                return
+
+
+def _input_text(value: Any) -> str:
+    return value if isinstance(value, str) else "\n".join(getattr(part, "text", "[image]") for part in value)
+
+
+def _first_line(event: ev.ToolCompleted) -> str:
+    structured = event.structured
+    if isinstance(structured, dict) and "exit_code" in structured:
+        return f"exit code {structured['exit_code']}"
+    return event.output.strip().split("\n")[0][:200]
+
+
+def _asked(asked: ev.InteractionRequested) -> Iterable[str]:
+    yield f"? {asked.title}: {asked.message}"
+    if asked.kind == "approval":
+        if asked.tool is not None:
+            yield f"  {asked.tool.name} {_json(asked.tool.arguments)} (risk: {asked.tool.risk})"
+        scopes = " | ".join(o.id for o in asked.options or [] if o.kind == "allow")
+        yield f"  /approve [{scopes}] or /deny [why]"
+    for question in asked.questions or []:
+        if question.options:
+            yield f"  one of: {' | '.join(option.label for option in question.options)}"
+        yield "  type the answer"
+
+
+def _ok(frame: ctl.Ok) -> Iterable[str]:
+    for tool in frame.tools or []:
+        yield f"  {tool.source}:{tool.name} — {tool.description.split('. ')[0]}"
+    if frame.tools is not None and not frame.tools:
+        yield "  no tools are allowed here"
+
+
+def _json(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _SHORT else text[:_SHORT] + "…"
+
+
+# -- lines in ------------------------------------------------------------------------------------------
+
+
+def parse_line(line: str, state: State) -> cmd.Command | str:
+    """The command that a line means, or text to show. ``state`` tells what is open.
+
+    Raises :class:`CommandError` when the line needs something to be open that is not.
+    """
+    word, _, rest = line.strip().partition(" ")
+    rest = rest.strip()
+    match word:
+        case "/help":
+            return HELP
+        case "/stop":
+            return cmd.RunStop()
+        case "/tools":
+            return cmd.ToolsList()
+        case "/approve":
+            return cmd.InteractionReply(interaction_id=_open(state, "approval").interaction_id, option=rest or "once")
+        case "/deny":
+            asked = _open(state, "approval")
+            return cmd.InteractionReply(interaction_id=asked.interaction_id, option="deny", comment=rest or None)
+        case "/answer":
+            return _answer(_open(state, "clarify"), rest)
+        case "/allow":
+            allow = (state.config.tools.allow if state.config.tools else None) or []
+            return cmd.ConversationConfigure(config={"tools": {"allow": [*allow, rest]}})
+        case _:
+            questions = [i for i in state.interactions.values() if i.kind == "clarify"]
+            return _answer(questions[0], line.strip()) if len(questions) == 1 else cmd.RunStart(input=line.strip())
+
+
+def _open(state: State, kind: str) -> ev.InteractionRequested:
+    """The oldest open interaction of this kind."""
+    found = next((asked for asked in state.interactions.values() if asked.kind == kind), None)
+    if found is None:
+        raise CommandError("interaction_not_found", f"no {kind} is open")
+    return found
+
+
+def _answer(asked: ev.InteractionRequested, text: str) -> cmd.InteractionReply:
+    assert asked.questions is not None
+    question = asked.questions[0]
+    value: Any = [part.strip() for part in text.split(",")] if question.type == "multi" else text
+    return cmd.InteractionReply(interaction_id=asked.interaction_id, answers={question.id: value})

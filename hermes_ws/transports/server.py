@@ -1,0 +1,246 @@
+"""The server: one process, one port, one data directory.
+
+Puts the parts together (directory, log, agents, tools, runtime, app), runs them on uvicorn tuned for many sockets, and
+takes them down in order: stop accepting, give runs their grace, close with the code that says to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import secrets
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+import uvicorn
+
+from hermes_ws.agents.base import Agent
+from hermes_ws.errors import SettingsError
+from hermes_ws.runtime.principal import Principal
+from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
+from hermes_ws.settings import Settings
+from hermes_ws.store.directory import DataDirectory
+from hermes_ws.store.sqlite import SqliteStore
+from hermes_ws.tools.registry import builtin_tools
+from hermes_ws.transports.app import App
+from hermes_ws.transports.auth import Access, AccessKey
+from hermes_ws.transports.frames import FrameConnection, FrameProtocol
+
+__all__ = ["Running", "make_access", "make_agents", "open_app", "serve"]
+
+log = structlog.get_logger("hermes_ws.server")
+
+NAMESPACE = "default"
+PRINCIPAL = "owner"
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What is there once the server takes connections."""
+
+    url: str
+    key: str | None
+    key_file: Path | None
+    data: Path
+
+
+def make_agents(tables: Mapping[str, dict[str, Any]]) -> dict[str, Agent]:
+    """The agents of ``[agents.NAME]``: each made by the entry point that its ``kind`` names.
+
+    Raises :class:`SettingsError` for a kind that is not installed or that does not take its table.
+    """
+    kinds = {point.name: point for point in entry_points(group="hermes_ws.agents")}
+    agents: dict[str, Agent] = {}
+    for name, table in tables.items():
+        rest = dict(table)
+        kind = rest.pop("kind", name)
+        if kind not in kinds:
+            raise SettingsError(f"[agents.{name}] kind {kind!r} is not installed; there are {', '.join(sorted(kinds))}")
+        try:
+            agents[name] = kinds[kind].load()(rest)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"[agents.{name}] {error}") from None
+    return agents
+
+
+def make_access(settings: Settings, directory: DataDirectory) -> tuple[Access, str | None, Path | None]:
+    """The gate; with the key, and the file it is kept in if it was made here. Raises :class:`SettingsError`."""
+    server = settings.server
+    owner = Principal(NAMESPACE, PRINCIPAL, "admin")
+    key, key_file = server.key, None
+    if not server.auth:
+        if not _is_loopback(server.host):
+            raise SettingsError("server.auth can only be off on a loopback address (--host 127.0.0.1)")
+        key = None
+    elif key is None:
+        key, key_file = _kept_key(directory.key), directory.key
+    elif not key.strip() or key != key.strip():
+        raise SettingsError("server.key is empty or has white space around it; leave it out to have one made")
+    access = Access(
+        None if key is None else [AccessKey.of(key, owner)],
+        anonymous=owner,
+        hosts=[*server.allowed_hosts, server.host],
+        origins=server.allowed_origins,
+        public_url=server.public_url,
+        trusted_proxies=server.trusted_proxies,
+        tickets=server.tickets,
+    )
+    return access, key, key_file
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _kept_key(path: Path) -> str:
+    """The key in the data directory, made if there is none; only its owner can read it."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            log.warning("key.readable_by_others", path=str(path))
+        key = path.read_text().strip()
+        if key:
+            return key
+        raise SettingsError(f"{path} is empty; delete it to have a key made") from None
+    key = "hws_" + secrets.token_urlsafe(24)
+    with os.fdopen(handle, "w") as file:
+        file.write(key + "\n")
+    return key
+
+
+def runtime_settings(settings: Settings) -> RuntimeSettings:
+    """The parts of the configuration that the runtime goes by."""
+    names = ("sessions", "conversations", "readers", "tools", "approvals", "runs")
+    return RuntimeSettings(
+        default_agent=settings.server.default_agent, **{name: getattr(settings, name) for name in names}
+    )
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[tuple[App, Runtime, Running]]:
+    """Everything but the port: for :func:`serve`, and for whoever mounts the app elsewhere.
+
+    Raises :class:`SettingsError` or :class:`DataDirError` with what to do.
+    """
+    agents = make_agents(settings.agents)
+    if settings.server.default_agent not in agents:
+        raise SettingsError(f"server.default_agent {settings.server.default_agent!r} is none of {', '.join(agents)}")
+    directory = DataDirectory(Path(settings.server.data))
+    try:
+        access, key, key_file = make_access(settings, directory)
+        store = await SqliteStore.open(directory.log, wal_limit_bytes=settings.store.wal_limit_bytes)
+        try:
+            async with Runtime.running(
+                store,
+                directory,
+                settings=runtime_settings(settings),
+                agents=agents,
+                tools=builtin_tools(settings.tools),
+            ) as runtime:
+                prefix = urlsplit(settings.server.public_url or "").path.rstrip("/")
+                app = App(runtime, access, settings, prefix=prefix)
+                yield app, runtime, Running(settings.server.public_url or "", key, key_file, directory.root)
+        finally:
+            await store.close()
+    finally:
+        directory.close()
+
+
+async def serve(settings: Settings, ready: Callable[[Running], None]) -> None:
+    """Run until SIGTERM or SIGINT. ``ready`` is called once connections are taken."""
+    listener = _listen(settings.server.host, settings.server.port)
+    async with open_app(settings) as (app, runtime, running):
+        server = _Server(_uvicorn_config(app, settings), runtime, settings)
+        watchdog = asyncio.create_task(server.watch())
+        host, port = listener.getsockname()[:2]
+        address = running.url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        server.on_ready = lambda: ready(msgspec.structs.replace(running, url=address.rstrip("/")))
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            watchdog.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises :class:`SettingsError` that says what is in the way."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}; try another --port") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _uvicorn_config(app: App, settings: Settings) -> uvicorn.Config:
+    protocol = type("TunedFrameProtocol", (FrameProtocol,), {"write_buffer_bytes": settings.readers.write_buffer_bytes})
+    return uvicorn.Config(
+        app,
+        ws=protocol,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws_max_size=settings.limits.frame_bytes_max,
+        ws_ping_interval=settings.server.ping_interval_s,
+        ws_ping_timeout=settings.server.ping_timeout_s,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=5,
+        backlog=2048,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with a drain before it shuts down and an eye on sockets that take no byte."""
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime, settings: Settings) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+        self._settings = settings
+        self.on_ready: Callable[[], None] = lambda: None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        drain = asyncio.create_task(
+            self._runtime.drain(self._settings.server.drain_grace_s, self._settings.server.reconnect_after_ms)
+        )
+        while not drain.done() and not self.force_exit:
+            await asyncio.wait([drain], timeout=0.1)
+        drain.cancel()
+        await super().shutdown(sockets)
+
+    async def watch(self) -> None:
+        """Abort sockets that accept no byte for ``stall_s`` although some wait for them."""
+        limit_s = self._settings.readers.stall_s
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(max(limit_s / 10, 0.05))
+            for protocol in tuple(self.server_state.connections):
+                connection: FrameConnection | None = getattr(protocol, "frame_connection", None)
+                if connection is not None and connection.is_stalled(loop.time(), limit_s):
+                    log.info("socket.stalled")
+                    connection.abort()

@@ -1,0 +1,106 @@
+"""Where a reader's frames go when the server is not ours, and how they look to a person at a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from hermes_ws.runtime.readers import Sink
+from hermes_ws.runtime.tail import payload_of, text_frame
+from hermes_ws.transports.plain import PlainView
+
+__all__ = ["AsgiSink", "PlainSink", "SocketSink"]
+
+
+class SocketSink(Sink, Protocol):
+    """A sink on a socket: beside sending, its reader of commands can wait for it."""
+
+    async def wait_writable(self) -> None: ...
+
+
+class AsgiSink:
+    """Frames by ``websocket.send``: one message each, sent by a task, because any other server makes us wait."""
+
+    def __init__(self, send: Callable[[Any], Any], *, buffer_bytes: int) -> None:
+        self._send = send
+        self._buffer_bytes = buffer_bytes
+        self._queue: deque[dict[str, Any]] = deque()
+        self._waiting = 0
+        self._more = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self.on_writable: Callable[[], None] | None = None
+
+    @property
+    def writable(self) -> bool:
+        return self._drained.is_set()
+
+    def send(self, frames: Sequence[bytes], joined: bytes) -> None:
+        for frame in frames:
+            self._queue.append({"type": "websocket.send", "text": payload_of(frame).decode()})
+        self._waiting += len(joined)
+        self._more.set()
+        if self._waiting > self._buffer_bytes:
+            self._drained.clear()
+
+    def close(self, code: int, reason: str) -> None:
+        self._queue.append({"type": "websocket.close", "code": code, "reason": reason})
+        self._more.set()
+
+    async def wait_writable(self) -> None:
+        await self._drained.wait()
+
+    async def run(self) -> None:
+        """Send what is queued, until cancelled or closed."""
+        while True:
+            await self._more.wait()
+            while self._queue:
+                message = self._queue.popleft()
+                await self._send(message)
+                if message["type"] == "websocket.close":
+                    return
+                self._waiting -= len(message["text"])
+            self._more.clear()
+            self._waiting = 0
+            self._drained.set()
+            if self.on_writable is not None:
+                self.on_writable()
+
+
+class PlainSink:
+    """Frames as short readable lines."""
+
+    def __init__(self, inner: SocketSink, view: PlainView) -> None:
+        self._inner = inner
+        self._view = view
+
+    @property
+    def writable(self) -> bool:
+        return self._inner.writable
+
+    @property
+    def on_writable(self) -> Callable[[], None] | None:
+        return self._inner.on_writable
+
+    @on_writable.setter
+    def on_writable(self, call: Callable[[], None] | None) -> None:
+        self._inner.on_writable = call
+
+    def send(self, frames: Sequence[bytes], joined: bytes) -> None:
+        lines = [line for frame in frames for line in self._view.lines(payload_of(frame))]
+        out = [text_frame(line.encode()) for line in lines]
+        if out:
+            self._inner.send(out, b"".join(out))
+
+    def say(self, text: str) -> None:
+        """A text of our own, to the person."""
+        frame = text_frame(text.encode())
+        self._inner.send([frame], frame)
+
+    def close(self, code: int, reason: str) -> None:
+        self._inner.close(code, reason)
+
+    async def wait_writable(self) -> None:
+        await self._inner.wait_writable()

@@ -1,0 +1,326 @@
+"""The conversation's socket: attach a reader, then take commands until the client goes.
+
+One task a socket. Reading never waits for a run or a commit: commands are handed over and answered when they are done.
+It waits only when the client does not take its answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, cast
+from urllib.parse import parse_qsl
+
+import structlog
+
+from hermes_ws import __version__
+from hermes_ws.errors import CommandError, FrameError, HermesError
+from hermes_ws.protocol import PROTOCOL
+from hermes_ws.protocol.close import CloseCode
+from hermes_ws.protocol.codec import decode_command
+from hermes_ws.protocol.commands import ClientUpdate, Command
+from hermes_ws.protocol.control import Error, Hello, Ok, Resume, SchemaRef, ServerInfo, Snapshot
+from hermes_ws.protocol.events import EVENT_TYPES
+from hermes_ws.protocol.schema import JSON_SCHEMA, sha256
+from hermes_ws.runtime.commands import dispatch
+from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.principal import Caller, Principal
+from hermes_ws.runtime.readers import Reader
+from hermes_ws.runtime.runtime import Runtime
+from hermes_ws.settings import LimitSettings
+from hermes_ws.transports.auth import Refused
+from hermes_ws.transports.frames import EXTENSION, FrameConnection
+from hermes_ws.transports.plain import PlainView, parse_line
+from hermes_ws.transports.sinks import AsgiSink, PlainSink, SocketSink
+
+__all__ = ["SocketQuery", "error_frame", "serve_socket"]
+
+log = structlog.get_logger("hermes_ws.websocket")
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_NUMBER: Final = re.compile(r"\d{1,15}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketQuery:
+    """The query parameters of a conversation's socket."""
+
+    after: int | None = None
+    epoch: str | None = None
+    start: Literal["start", "snapshot", "now"] = "snapshot"
+    exclude: frozenset[str] = frozenset()
+    plain: bool = False
+    ticket: str | None = None
+
+    @classmethod
+    def parse(cls, query: bytes) -> SocketQuery:
+        """Raises :class:`Refused` 400 (4400) that names the parameter. Unknown parameters are ignored."""
+        given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=64))
+        start = given.get("from", "snapshot")
+        if start not in ("start", "snapshot", "now"):
+            raise _bad_query("from", "start, snapshot or now", start)
+        exclude = frozenset(filter(None, given.get("exclude", "").split(",")))
+        for unknown in exclude - set(EVENT_TYPES):
+            raise _bad_query("exclude", "event types separated by commas, such as message.delta", unknown)
+        plain = given.get("plain", "0")
+        if plain not in ("0", "1", ""):
+            raise _bad_query("plain", "1", plain)
+        return cls(
+            after=_position(given.get("after")),
+            epoch=given.get("epoch") or None,
+            start=cast(Literal["start", "snapshot", "now"], start),
+            exclude=exclude,
+            plain=plain == "1",
+            ticket=given.get("ticket"),
+        )
+
+
+def _position(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not _NUMBER.fullmatch(text):
+        raise _bad_query("after", "a sequence number (0 is from the start)", text)
+    return int(text)
+
+
+def _bad_query(name: str, wanted: str, given: str) -> Refused:
+    return Refused(400, f"query parameter {name}: expected {wanted}, got {given[:80]!r}", CloseCode.BAD_REQUEST)
+
+
+def error_frame(refused: CommandError, command_id: str | None) -> Error:
+    """A refusal as it travels."""
+    return Error(
+        id=command_id,
+        code=refused.code,
+        message=refused.message,
+        retryable=refused.retryable,
+        retry_after_ms=refused.retry_after_ms,
+        path=refused.path,
+        details=refused.details,
+    )
+
+
+async def serve_socket(
+    runtime: Runtime,
+    conversation: Conversation,
+    principal: Principal,
+    query: SocketQuery,
+    limits: LimitSettings,
+    *,
+    scope: MutableMapping[str, Any],
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Serve an accepted socket until it is gone."""
+    connection = scope.get("extensions", {}).get(EXTENSION)
+    sender: asyncio.Task[None] | None = None
+    if isinstance(connection, FrameConnection):
+        connection.wanted = True
+        sink: SocketSink = connection
+    else:
+        own = AsgiSink(send, buffer_bytes=runtime.settings.readers.write_buffer_bytes)
+        sender = asyncio.create_task(own.run())
+        sink = own
+    if query.plain:
+        sink = PlainSink(sink, PlainView())
+    caller = Caller(principal, "socket")
+    try:
+        reader = await attach(runtime, conversation, caller, query, limits, sink)
+        await _Commands(runtime, conversation, caller, limits, sink, reader, plain=query.plain).take(receive)
+    except HermesError as error:
+        log.warning("socket.failed", conversation=conversation.ref.conversation_id, error=str(error))
+        sink.close(CloseCode.INTERNAL, "the conversation could not be read")
+        await _until_gone(receive)
+    finally:
+        sink.on_writable = None
+        if sender is not None:
+            sender.cancel()
+            with suppress(asyncio.CancelledError, OSError):
+                await sender
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def attach(
+    runtime: Runtime,
+    conversation: Conversation,
+    caller: Caller,
+    query: SocketQuery,
+    limits: LimitSettings,
+    sink: SocketSink,
+) -> Reader:
+    """Bring a client up to date: ``hello``, then what it asked for. Delivery goes on by itself."""
+    resume = _resume(conversation, query)
+    snapshot: Snapshot | None = None
+    if resume.mode == "snapshot":
+        state = conversation.snapshot()
+        snapshot = Snapshot(**{name: getattr(state, name) for name in state.__struct_fields__})
+        await conversation.settled()
+        resume = Resume(mode="snapshot", from_=1, to=snapshot.at, reason=resume.reason)
+    cursor = resume.from_ - 1 if resume.mode == "replay" else resume.to
+    reader = Reader(
+        conversation,
+        sink,
+        cursor=cursor,
+        live_at=resume.to,
+        exclude=query.exclude,
+        settings=runtime.settings.readers,
+    )
+    reader.control(_hello(runtime, conversation, caller, limits, resume, plain=query.plain))
+    if snapshot is not None:
+        reader.control(snapshot)
+    reader.start()
+    return reader
+
+
+def _resume(conversation: Conversation, query: SocketQuery) -> Resume:
+    """How to bring the client up to date. Only a changed epoch, a gap or a client ahead of us overrule it."""
+    head, floor, epoch = conversation.committed, conversation.floor, conversation.epoch
+    after = query.after if query.after is not None else 0 if query.start == "start" else None
+    if after is None:
+        if query.start == "now":
+            return Resume(mode="live", from_=head + 1, to=head)
+        return Resume(mode="snapshot", from_=1, to=head)
+    if query.after is not None and query.epoch is not None and epoch is not None and query.epoch != epoch:
+        return Resume(mode="snapshot", from_=1, to=head, reason="epoch_changed")
+    if after > head:
+        return Resume(mode="snapshot", from_=1, to=head, reason="ahead")
+    if after + 1 < floor:
+        return Resume(mode="snapshot", from_=1, to=head, reason="gap")
+    return Resume(mode="replay", from_=after + 1, to=head)
+
+
+def _hello(
+    runtime: Runtime, conversation: Conversation, caller: Caller, limits: LimitSettings, resume: Resume, *, plain: bool
+) -> Hello:
+    hint = "type a message, or /help" if plain else _hint(conversation)
+    return Hello(
+        protocol=PROTOCOL,
+        server=ServerInfo(name="hermes-ws", version=__version__, instance=runtime.instance),
+        conversation_id=conversation.ref.conversation_id,
+        epoch=conversation.epoch,
+        head=resume.to,
+        floor=conversation.floor,
+        principal=caller.principal.name,
+        role=caller.principal.role,
+        limits={
+            "frame_bytes": limits.frame_bytes,
+            "commands_in_flight": limits.commands_in_flight,
+            "queue_length": runtime.settings.sessions.queue_length,
+        },
+        resume=resume,
+        schema=SchemaRef(url=f"/schemas/{JSON_SCHEMA}", sha256=sha256()),
+        hint=hint,
+    )
+
+
+def _hint(conversation: Conversation) -> str:
+    asked = next(iter(conversation.session.state.interactions.values()), None)
+    if asked is None:
+        return 'send {"type":"run.start","input":"hi"} or {"type":"help"}'
+    answer = '"option":"once"' if asked.kind == "approval" else '"answers":{"answer":"…"}'
+    return f'answer with {{"type":"interaction.reply","interaction_id":"{asked.interaction_id}",{answer}}}'
+
+
+class _Commands:
+    """The incoming side of one socket."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        conversation: Conversation,
+        caller: Caller,
+        limits: LimitSettings,
+        sink: SocketSink,
+        reader: Reader,
+        *,
+        plain: bool,
+    ) -> None:
+        self._runtime = runtime
+        self._conversation = conversation
+        self._caller = caller
+        self._limits = limits
+        self._sink = sink
+        self._reader = reader
+        self._plain = plain
+        self._in_flight = 0
+        self._backlog = 0
+
+    async def take(self, receive: Receive) -> None:
+        """Take commands until the client is gone."""
+        try:
+            while (message := await receive())["type"] != "websocket.disconnect":
+                await self._one(message)
+                if not self._sink.writable:
+                    self._backlog += 1
+                    if self._backlog > self._limits.control_backlog:
+                        await self._sink.wait_writable()
+                else:
+                    self._backlog = 0
+        finally:
+            self._reader.stop()
+
+    async def _one(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            command = self._read(message)
+        except FrameError as refused:
+            self._reader.control(error_frame(refused, refused.command_id))
+            return
+        except CommandError as refused:
+            self._reader.control(error_frame(refused, None))
+            return
+        if command is not None:
+            await self._do(command)
+
+    def _read(self, message: MutableMapping[str, Any]) -> Command | None:
+        """The command in a message; None when it was a line that needs no command."""
+        text, data = message.get("text"), message.get("bytes")
+        if text is None and not message.get("is_text"):
+            raise FrameError("invalid_frame", "binary frames are not understood; send JSON in a text frame", path="$")
+        payload: bytes = text.encode("utf-8", "surrogatepass") if text is not None else data or b""
+        if len(payload) > self._limits.frame_bytes:
+            most = self._limits.frame_bytes
+            raise FrameError("too_large", f"a frame is at most {most} bytes; this one has {len(payload)}", path="$")
+        if self._plain and not payload.lstrip().startswith(b"{"):
+            return self._line(payload.decode("utf-8", "replace"))
+        return decode_command(payload)
+
+    def _line(self, line: str) -> Command | None:
+        if not line.strip():
+            return None
+        meant = parse_line(line, self._conversation.session.state)
+        if isinstance(meant, str):
+            self._say(meant)
+            return None
+        return meant
+
+    def _say(self, text: str) -> None:
+        assert isinstance(self._sink, PlainSink)
+        self._sink.say(text)
+
+    async def _do(self, command: Command) -> None:
+        if self._in_flight >= self._limits.commands_in_flight:
+            refused = CommandError("overloaded", "too many commands of this socket are unanswered", retry_after_ms=100)
+            self._reader.control(error_frame(refused, command.id))
+            return
+        self._in_flight += 1
+
+        def reply(answer: Ok | CommandError) -> None:
+            self._in_flight -= 1
+            if isinstance(answer, Ok) and isinstance(command, ClientUpdate):
+                self._caller = replace(self._caller, client_id=command.client_id)
+            self._reader.control(answer if isinstance(answer, Ok) else error_frame(answer, command.id))
+
+        try:
+            await dispatch(self._runtime, self._conversation, command, self._caller, reply)
+        except Exception:
+            log.exception("command.crashed", conversation=self._conversation.ref.conversation_id)
+            reply(CommandError("internal", "the server failed at this; its log says why"))
