@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", deadline=None, max_examples=300, stateful_step_count=100)
+settings.register_profile("default", deadline=None, max_examples=200, stateful_step_count=100)
 settings.register_profile(
     "long",
     deadline=None,

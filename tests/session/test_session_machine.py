@@ -75,7 +75,7 @@ patches: st.SearchStrategy[dict[str, Any]] = st.one_of(
 OUTCOMES = ("end", "end", "max_steps", "length", "refused")
 TEMPERAMENTS = {
     "somebody_commands": (0, 4),
-    "somebody_answers": (0, 4),
+    "somebody_answers": (1, 6),
     "somebody_answers_wrongly": (0, 1),
     "somebody_answers_late": (0, 1),
     "somebody_reads": (0, 1),
