@@ -117,7 +117,7 @@ def judge(
     risk = risk_of(tool, arguments)
     if not allowed(tool, chosen, narrower, default):
         return Judgement("deny", risk, f"the tool {qualified(tool)} is not allowed in this conversation")
-    matching = [rule.decision for rule in _rules(approvals, settings) if fits(rule.tool, tool)]
+    matching: list[Verdict] = [rule.decision for rule in _rules(approvals, settings) if fits(rule.tool, tool)]
     if "deny" in matching:
         return Judgement("deny", risk, f"a rule refuses {qualified(tool)}")
     mode = _mode(approvals, settings)

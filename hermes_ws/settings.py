@@ -11,7 +11,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 
@@ -151,8 +151,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         found: list[tuple[str, str, str]] = []
         for section in Settings.__struct_fields__:
             values = getattr(self.settings, section)
-            pairs = values.items() if isinstance(values, dict) else msgspec.structs.asdict(values).items()
-            for field, value in pairs:
+            for field, value in cast(dict[str, Any], msgspec.to_builtins(values)).items():
                 name = f"{section}.{field}"
                 shown = "(hidden)" if name in SECRET and value is not None else msgspec.json.encode(value).decode()
                 found.append((name, shown, self.origins.get(name, "default")))
@@ -188,8 +187,8 @@ def _from_file(file: Path, tree: dict[str, dict[str, Any]], origins: dict[str, s
         raise SettingsError(f"the configuration file {file} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"the configuration file {file} is not TOML: {error}") from error
-    for section, values in read.items():
-        if section not in Settings.__struct_fields__ or not isinstance(values, dict):
+    for section, values in cast(dict[str, dict[str, Any]], read).items():
+        if section not in Settings.__struct_fields__ or type(values) is not dict:
             known = ", ".join(f"[{name}]" for name in Settings.__struct_fields__)
             raise SettingsError(
                 f"{file}: there is no section [{section}]{_meant(section, Settings)}; there are {known}"
@@ -246,7 +245,7 @@ def _converted(tree: dict[str, dict[str, Any]], origins: dict[str, str]) -> Sett
 
 
 def _section(name: str) -> type[msgspec.Struct]:
-    return type(getattr(Settings(), name))
+    return cast(type[msgspec.Struct], type(getattr(Settings(), name)))
 
 
 def _fields(section: str) -> tuple[str, ...]:

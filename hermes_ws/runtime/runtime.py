@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,7 +98,7 @@ class Runtime:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, store: Store, directory: DataDirectory, **parts: Any) -> AsyncIterator[Runtime]:
+    async def running(cls, store: Store, directory: DataDirectory, **parts: Any) -> AsyncGenerator[Runtime]:
         """A runtime at work; on leaving, its agents are let go of where they are, for the next server to take up."""
         async with anyio.create_task_group() as tasks:
             runtime = cls(store, directory, tasks=tasks, **parts)
@@ -238,11 +238,11 @@ class Runtime:
     # -- runs ------------------------------------------------------------------------------------------
 
     async def _run(self, conversation: Conversation, run_id: str, scope: anyio.CancelScope) -> None:
+        outcome: StopReason | ErrorInfo
+        outcome = ErrorInfo(code="agent_crashed", message="the agent was cancelled", retryable=True)
         try:
             with scope:
                 outcome = await self._outcome(conversation, run_id)
-            if scope.cancelled_caught:
-                outcome = ErrorInfo(code="agent_crashed", message="the agent was cancelled", retryable=True)
         finally:
             del self._scopes[run_id]
         if conversation.dead or self._closing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -102,7 +102,7 @@ class RunTurn(Turn):
         return self._conversation.now()
 
     @asynccontextmanager
-    async def step(self) -> AsyncIterator[Step]:
+    async def step(self) -> AsyncGenerator[Step]:
         self._commit(self._session.begin_step(self._run_id, self._now()))
         step = Step(self.steps_taken, Usage.zero())
         self._answered = False

@@ -102,7 +102,7 @@ class App:
 
     async def _websocket(self, path: str, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()
-        offered = scope.get("subprotocols") or []
+        offered: list[str] = scope.get("subprotocols") or []
         subprotocol = PROTOCOL if PROTOCOL in offered else None
         try:
             principal, conversation, query = await self._admit(path, scope)

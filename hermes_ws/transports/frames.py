@@ -34,7 +34,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if not self.close_sent:
-            extensions = cast(dict[str, Any], self.scope["extensions"])
+            extensions = cast(dict[str, Any], self.scope.get("extensions"))
             extensions[EXTENSION] = self.frame_connection
 
     def resume_writing(self) -> None:

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -131,7 +131,7 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings) -> AsyncIterator[tuple[App, Runtime, Running]]:
+async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Running]]:
     """Everything but the port: for :func:`serve`, and for whoever mounts the app elsewhere.
 
     Raises :class:`SettingsError` or :class:`DataDirError` with what to do.

@@ -75,18 +75,16 @@ class PlainSink:
     def __init__(self, inner: SocketSink, view: PlainView) -> None:
         self._inner = inner
         self._view = view
+        self.on_writable: Callable[[], None] | None = None
+        inner.on_writable = self._resumed
+
+    def _resumed(self) -> None:
+        if self.on_writable is not None:
+            self.on_writable()
 
     @property
     def writable(self) -> bool:
         return self._inner.writable
-
-    @property
-    def on_writable(self) -> Callable[[], None] | None:
-        return self._inner.on_writable
-
-    @on_writable.setter
-    def on_writable(self, call: Callable[[], None] | None) -> None:
-        self._inner.on_writable = call
 
     def send(self, frames: Sequence[bytes], joined: bytes) -> None:
         lines = [line for frame in frames for line in self._view.lines(payload_of(frame))]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 import structlog
@@ -43,6 +43,9 @@ log = structlog.get_logger("hermes_ws.websocket")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+Start = Literal["start", "snapshot", "now"]
+
+_STARTS: Final[dict[str, Start]] = {"start": "start", "snapshot": "snapshot", "now": "now"}
 _NUMBER: Final = re.compile(r"\d{1,15}")
 
 
@@ -52,7 +55,7 @@ class SocketQuery:
 
     after: int | None = None
     epoch: str | None = None
-    start: Literal["start", "snapshot", "now"] = "snapshot"
+    start: Start = "snapshot"
     exclude: frozenset[str] = frozenset()
     plain: bool = False
     ticket: str | None = None
@@ -62,7 +65,7 @@ class SocketQuery:
         """Raises :class:`Refused` 400 (4400) that names the parameter. Unknown parameters are ignored."""
         given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=64))
         start = given.get("from", "snapshot")
-        if start not in ("start", "snapshot", "now"):
+        if start not in _STARTS:
             raise _bad_query("from", "start, snapshot or now", start)
         exclude = frozenset(filter(None, given.get("exclude", "").split(",")))
         for unknown in exclude - set(EVENT_TYPES):
@@ -73,7 +76,7 @@ class SocketQuery:
         return cls(
             after=_position(given.get("after")),
             epoch=given.get("epoch") or None,
-            start=cast(Literal["start", "snapshot", "now"], start),
+            start=_STARTS[start],
             exclude=exclude,
             plain=plain == "1",
             ticket=given.get("ticket"),

@@ -211,10 +211,9 @@ def _tool_call(line: Line) -> ToolCall:
         question, *choices = [piece.strip() for piece in line.rest.split("|")]
         return ToolCall("clarify", {"question": question, **({"choices": choices} if choices else {})})
     name, _, given = line.rest.partition(" ")
-    arguments = msgspec.json.decode(given.strip() or "{}")
-    if not name or not isinstance(arguments, dict):
+    if not name:
         raise ValueError("it goes /tool NAME {json object}")
-    return ToolCall(name, arguments)
+    return ToolCall(name, msgspec.json.decode(given.strip() or "{}", type=dict[str, Any]))
 
 
 def _numbers(rest: str) -> tuple[float, float]:
