@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema.exceptions import SchemaError
-
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol.commands import InteractionReply
 from hermes_ws.protocol.events import InteractionRequested
 from hermes_ws.protocol.values import Question
-from hermes_ws.validation import first_problem
+from hermes_ws.validation import UnusableSchema, first_problem
 
 __all__ = ["REDACTED", "check_answers", "redact"]
 
@@ -107,8 +105,8 @@ def _check_content(asked: InteractionRequested, content: dict[str, Any] | None) 
         raise _wrong(f"a {asked.kind} is answered with `content`", "$.content")
     try:
         problem = first_problem(asked.schema or {"type": "object"}, content)
-    except SchemaError as error:
-        raise _wrong(f"the form's own schema is broken: {error.message[:200]}", "$.content") from None
+    except UnusableSchema as error:
+        raise _wrong(f"the form's own schema {error}", "$.content") from None
     if problem is not None:
         raise _wrong(problem.message, f"$.content{problem.path.removeprefix('$')}")
 
