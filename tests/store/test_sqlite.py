@@ -1,0 +1,170 @@
+"""The log on disk: what it promises beyond the contract."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hermes_ws.errors import DataDirError, LogConflict, StorageFull, StoreError
+from hermes_ws.store.base import ConversationRef
+from hermes_ws.store.directory import DataDirectory
+from hermes_ws.store.migrations import APPLICATION_ID, MIGRATIONS, migrate
+from hermes_ws.store.sqlite import SqliteStore
+from tests.store.conftest import REF, commit
+
+
+async def test_the_log_survives_being_closed_and_opened(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    await commit(store, 0, b"one", b"two")
+    await store.close()
+    again = await SqliteStore.open(tmp_path / "log.db")
+    assert await again.read(REF, after=0, limit=10, max_bytes=1000) == [(1, b"one"), (2, b"two")]
+    assert await commit(again, 2, b"three") is None
+    await again.close()
+
+
+async def test_two_writers_cannot_both_claim_a_number(tmp_path: Path) -> None:
+    one, other = await SqliteStore.open(tmp_path / "log.db"), await SqliteStore.open(tmp_path / "log.db")
+    await commit(one, 0, b"one")
+    assert await commit(other, 1, b"two of the other") is None
+    assert isinstance(await commit(one, 1, b"two"), LogConflict)
+    assert await commit(one, 2, b"three") is None
+    await one.close()
+    await other.close()
+
+
+_SEEN_THEN_KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from hermes_ws.store.sqlite import SqliteStore
+from tests.store.conftest import commit
+
+async def main():
+    store = await SqliteStore.open(Path({path!r}))
+    head = 0
+    while True:
+        assert await commit(store, head, b"event", deltas=[head % 3 == 1]) is None
+        head += 1
+        os.write(1, b"%d\\n" % head)
+
+asyncio.run(main())
+"""
+
+
+def test_what_was_told_committed_is_in_the_log_after_kill_9(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    root = str(Path(__file__).parents[2])
+    script = _SEEN_THEN_KILLED.format(root=root, path=str(path))
+    for _ in range(3):
+        path.unlink(missing_ok=True)
+        path.with_name("log.db-wal").unlink(missing_ok=True)
+        path.with_name("log.db-shm").unlink(missing_ok=True)
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        seen = [process.stdout.readline() for _ in range(200)]
+        process.send_signal(signal.SIGKILL)
+        seen += process.stdout.readlines()
+        process.wait()
+        process.stdout.close()
+        last = max(int(line) for line in seen if line.endswith(b"\n"))
+        with closing(sqlite3.connect(path)) as db:
+            kept = [row[0] for row in db.execute("SELECT seq FROM events ORDER BY seq")]
+        assert kept == list(range(1, len(kept) + 1))
+        assert len(kept) >= last >= 200
+
+
+async def test_a_full_disk_is_told_as_such_and_writing_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    await commit(store, 0, b"one")
+
+    def cap(pages: int) -> None:
+        def set_most_pages(db: sqlite3.Connection) -> None:
+            db.execute(f"PRAGMA max_page_count = {pages}")
+
+        store._writer._queue.put(set_most_pages)
+
+    cap(1)
+    refused = await commit(store, 1, b"x" * 1_000_000)
+    assert isinstance(refused, StorageFull)
+    cap(1_000_000)
+    assert await commit(store, 1, b"x" * 1_000_000) is None
+    await store.close()
+
+
+async def test_reading_a_broken_log_is_a_store_error(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    await commit(store, 0, b"one")
+    with closing(sqlite3.connect(tmp_path / "log.db")) as db:
+        db.execute("DROP TABLE events")
+    with pytest.raises(StoreError, match="refused"):
+        await store.read(REF, after=0, limit=1, max_bytes=1)
+    await store.close()
+
+
+def test_a_new_log_is_marked_as_ours_and_of_the_newest_version(tmp_path: Path) -> None:
+    migrate(tmp_path / "log.db")
+    with closing(sqlite3.connect(tmp_path / "log.db")) as db:
+        assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_every_older_version_comes_up_to_date(tmp_path: Path) -> None:
+    for version in range(len(MIGRATIONS)):
+        path = tmp_path / f"{version}.db"
+        with closing(sqlite3.connect(path)) as db:
+            for script in MIGRATIONS[:version]:
+                db.executescript(script)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {version}")
+        migrate(path)
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+def test_a_log_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    migrate(tmp_path / "log.db")
+    with closing(sqlite3.connect(tmp_path / "log.db")) as db:
+        db.execute("PRAGMA user_version = 999")
+    with pytest.raises(DataDirError, match="newer hermes-ws"):
+        migrate(tmp_path / "log.db")
+
+
+def test_a_database_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "log.db")) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(DataDirError, match="something else"):
+        migrate(tmp_path / "log.db")
+    (tmp_path / "text.db").write_text("not a database at all, " * 100)
+    with pytest.raises(DataDirError, match="cannot be opened"):
+        migrate(tmp_path / "text.db")
+
+
+def test_a_data_directory_is_one_servers_at_a_time(tmp_path: Path) -> None:
+    first = DataDirectory(tmp_path)
+    with pytest.raises(DataDirError, match=rf"in use by another hermes-ws \(process {os.getpid()}\)"):
+        DataDirectory(tmp_path)
+    first.close()
+    DataDirectory(tmp_path).close()
+
+
+def test_a_data_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataDirError, match="cannot be used"):
+        DataDirectory(tmp_path / "file" / "below")
+
+
+def test_names_on_disk_say_nothing_of_ids(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    secret, other = ConversationRef("home", "..secret"), ConversationRef("home.", ".secret")
+    assert "secret" not in directory.workdir(secret).name
+    assert directory.workdir(secret) != directory.workdir(other)
+    directory.close()
