@@ -131,3 +131,7 @@ def schema(mode: str | None, directory: Path) -> None:
             raise Failure(f"{directory}/ is not what the types say; run: hermes-ws schema --write")
     else:
         raise click.UsageError("say --write or --check")
+
+
+if __name__ == "__main__":
+    main()
