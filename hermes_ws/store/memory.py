@@ -77,7 +77,8 @@ class MemoryStore:
         kept.commands |= {(row.principal, row.command_id): row for row in batch.commands}
         self._rules |= {row.rule_id: (batch.ref, row) for row in batch.rules}
         for rule_id in batch.revoked:
-            self._rules.pop(rule_id, None)
+            if rule_id in self._rules and self._rules[rule_id][0].namespace == batch.ref.namespace:
+                del self._rules[rule_id]
 
     async def load(self, ref: ConversationRef) -> Loaded | None:
         kept = self._conversations.get(ref)
