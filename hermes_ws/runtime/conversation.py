@@ -47,6 +47,18 @@ Reply = Callable[[Ok | CommandError], None]
 DeltaKind = Literal["message", "reasoning", "stdout", "stderr"]
 
 COMMAND_TTL_MS = 24 * 3600 * 1000
+_RUN_LIFE = (
+    ev.RunQueued,
+    ev.RunStarted,
+    ev.RunRecovered,
+    ev.RunWaiting,
+    ev.RunResumed,
+    ev.RunStopping,
+    ev.RunCompleted,
+    ev.RunFailed,
+    ev.RunCancelled,
+)
+"""Events that change what a run's row says."""
 _DELTAS = (ev.MessageDelta, ev.ReasoningDelta, ev.ToolOutput)
 
 
@@ -217,6 +229,10 @@ class Conversation:
 
         A decision without anything to keep is done when all before it is.
         """
+        if self.dead:
+            if then is not None:
+                then(StoreError("the conversation was dropped after a failed commit"))
+            return
         payloads = [encode(event) for event in decision.events]
         pending = _Pending(payloads, decision.effects, then)
         remembered = [effect.rule for effect in decision.effects if isinstance(effect, RememberRule)]
@@ -257,7 +273,7 @@ class Conversation:
     def _project(self, decision: Decision, batch: Append) -> None:
         """Rows for the runs and interactions that this decision touched, as they are now."""
         state, now, options = self.session.state, batch.at, self.session.options
-        for run_id in dict.fromkeys(e.run_id for e in decision.events if isinstance(e, ev.RunEvent)):
+        for run_id in dict.fromkeys(e.run_id for e in decision.events if isinstance(e, _RUN_LIFE)):
             run = state.runs.get(run_id)
             status = run.status if run else state.ended[run_id]
             batch.runs.append(RunRow(run_id, status, msgspec.json.encode(options.get(run_id, RunOptions())), now))

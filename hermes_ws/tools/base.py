@@ -42,6 +42,9 @@ class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The most a model may ask for."""
     terminal_env: list[str] = []
     """Names of the server's environment variables that commands may see, beside the harmless defaults."""
+    terminal_shared: bool = False
+    """Whether principals other than a key's own may use the terminal. It is not sandboxed: with it, each of them can
+    read what the server's Unix user can, other people's conversations included."""
     terminate_grace_s: float = 0.5
     """Time between SIGTERM and SIGKILL."""
     read_bytes: int = 30_000

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol import BEARER_PREFIX, PROTOCOL
-from hermes_ws.protocol.values import Role
+from hermes_ws.protocol.values import Role, ToolFilter
 from hermes_ws.runtime.principal import Principal
 
 __all__ = ["Access", "AccessKey", "Refused", "Ticket", "bearer_subprotocol"]
@@ -83,6 +83,7 @@ class Access:
         public_url: str | None = None,
         trusted_proxies: Iterable[str] = (),
         tickets: int = 10_000,
+        shared_terminal: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys = keys
@@ -91,6 +92,7 @@ class Access:
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
         self._most_tickets = tickets
+        self._shared_terminal = shared_terminal
         self._tickets: dict[bytes, Ticket] = {}
         self._clock = clock
         if public_url is not None:
@@ -172,9 +174,9 @@ class Access:
         if len(self._tickets) >= self._most_tickets:
             raise CommandError("overloaded", "too many tickets are open", retry_after_ms=1000)
         ticket = secrets.token_urlsafe(32)
-        narrowed = replace(
-            principal, name=name or principal.name, role=wanted, conversations=frozenset({conversation_id})
-        )
+        name = name or principal.name
+        tools = principal.tools if name == principal.name or self._shared_terminal else _no_terminal(principal.tools)
+        narrowed = replace(principal, name=name, role=wanted, conversations=frozenset({conversation_id}), tools=tools)
         self._tickets[_hash(ticket)] = Ticket(narrowed, self._clock() + ttl_s)
         return ticket
 
@@ -190,6 +192,12 @@ class Access:
         now = self._clock()
         for digest in [digest for digest, ticket in self._tickets.items() if ticket.expires_at < now]:
             del self._tickets[digest]
+
+
+def _no_terminal(tools: ToolFilter | None) -> ToolFilter:
+    """Somebody else gets no unsandboxed terminal: it could read everybody's data (guarantee 11)."""
+    given = tools or ToolFilter()
+    return ToolFilter(allow=given.allow, deny=[*(given.deny or []), "builtin:terminal"])
 
 
 def _hash(ticket: str) -> bytes:

@@ -10,10 +10,11 @@ import asyncio
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 import stat
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def make_access(settings: Settings, directory: DataDirectory) -> tuple[Access, s
         public_url=server.public_url,
         trusted_proxies=server.trusted_proxies,
         tickets=server.tickets,
+        shared_terminal=settings.tools.terminal_shared,
     )
     return access, key, key_file
 
@@ -217,6 +219,16 @@ class _Server(uvicorn.Server):
         self._runtime = runtime
         self._settings = settings
         self.on_ready: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """As uvicorn does, but without raising the signal again: what comes after the port must be closed too."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
