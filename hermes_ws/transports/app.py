@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -45,6 +45,7 @@ from hermes_ws.transports.websocket import Receive, Send, SocketQuery, error_fra
 __all__ = ["App"]
 
 _SOCKET_PATH: Final = re.compile(r"/ws/(?P<id>[^/]+)")
+_VERSION: Final = re.compile(r"hermes\.v[0-9]+")
 _ID: Final = msgspec.json.Decoder(ConversationId)
 
 _STATUS: Final[dict[CommandCode, int]] = {
@@ -132,6 +133,7 @@ class App:
     async def _admit(self, path: str, scope: MutableMapping[str, Any]) -> tuple[Principal, Conversation, SocketQuery]:
         """Judge a socket before its upgrade. Raises :class:`Refused`."""
         self._access.check_address(scope)
+        _check_version(scope.get("subprotocols") or [])
         found = _SOCKET_PATH.fullmatch(path)
         conversation_id = found["id"] if found else None
         query = SocketQuery.parse(scope["query_string"])
@@ -387,6 +389,14 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+def _check_version(offered: Sequence[str]) -> None:
+    """Who offers no protocol takes ours; who offers only another version of it would misread us."""
+    others = [name for name in offered if _VERSION.fullmatch(name)]
+    if others and PROTOCOL not in others:
+        message = f"this server speaks {PROTOCOL}, not {', '.join(others)[:80]}"
+        raise Refused(400, message, CloseCode.PROTOCOL_VERSION)
 
 
 async def _refuse_socket(

@@ -46,7 +46,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Start = Literal["start", "snapshot", "now"]
 
 _STARTS: Final[dict[str, Start]] = {"start": "start", "snapshot": "snapshot", "now": "now"}
-_NUMBER: Final = re.compile(r"\d{1,15}")
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
