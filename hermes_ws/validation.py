@@ -27,7 +27,8 @@ MESSAGE_LENGTH = 300
 
 
 class UnusableSchema(Exception):
-    """The schema itself is broken: no schema, a reference that leads nowhere or in a circle. The message goes on from "its schema"."""
+    """The schema itself is broken: it is none, or a reference leads nowhere or in a circle. Says which, going on
+    from "its schema"."""
 
 
 class Problem(NamedTuple):

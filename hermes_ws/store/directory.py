@@ -45,7 +45,10 @@ class DataDirectory:
 
     @property
     def log(self) -> Path:
-        return self.root / "hermes-ws.db"
+        """The log's file; made here, so that it is nobody else's to read."""
+        path = self.root / "hermes-ws.db"
+        path.touch(mode=0o600)
+        return path
 
     @property
     def key(self) -> Path:
@@ -53,11 +56,17 @@ class DataDirectory:
 
     def workdir(self, ref: ConversationRef) -> Path:
         """The working directory of a conversation's tools."""
-        return self.root / "hermes-ws-work" / _name(ref)
+        return self._own("hermes-ws-work") / _name(ref)
 
     def outputs(self, ref: ConversationRef) -> Path:
         """Where the whole outputs of a conversation's tool calls are kept."""
-        return self.root / "hermes-ws-outputs" / _name(ref)
+        return self._own("hermes-ws-outputs") / _name(ref)
+
+    def _own(self, name: str) -> Path:
+        """A folder of ours that nobody else may look into, also where the directory is somebody else's."""
+        folder = self.root / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def close(self) -> None:
         """Let another server have it."""

@@ -116,6 +116,7 @@ class OutputKeeper:
 
 
 def _create(path: Path) -> BinaryIO:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     file = os.fdopen(os.open(path, _NEW, 0o600), "wb", buffering=_SLICE)
     os.fchmod(file.fileno(), 0o600)  # it may be there already, from an attempt before a crash
     return file
