@@ -32,12 +32,14 @@ check: $(VENV)/dev.stamp ## ruff, mypy, pyright, import-linter, generated schema
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/hermes-ws schema --check
+	$(BIN)/python -m scripts.settings_doc --check
 
 bench: $(VENV)/dev.stamp ## measure, and print ratios (ARGS="--quick" for a short run)
 	$(BIN)/python -m bench $(ARGS)
 
 schemas: $(VENV)/dev.stamp ## write schemas/ and the generated tables anew
 	$(BIN)/hermes-ws schema --write
+	$(BIN)/python -m scripts.settings_doc
 
 clean: ## remove what was built
 	rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache

@@ -23,7 +23,7 @@ from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.session import SessionLimits
 from hermes_ws.tools.base import ToolSettings
 
-__all__ = ["Configuration", "LimitSettings", "ServerSettings", "Settings", "StoreSettings", "load"]
+__all__ = ["KNOWN_NAMES", "SECRET", "Configuration", "LimitSettings", "ServerSettings", "Settings", "StoreSettings", "load"]
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
@@ -52,7 +52,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     default_agent: str = "demo"
     """The agent of conversations that name none."""
     model_name: str = "hermes-agent"
-    """What the OpenAI-compatible routes call the default agent."""
+    """What the OpenAI-compatible routes (which are not there yet) call the default agent."""
     drain_grace_s: float = 10.0
     """On SIGTERM: the time that runs get before sockets are closed."""
     reconnect_after_ms: int = 1_000
@@ -128,7 +128,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 SECRET: Final = frozenset({"server.key"})
 """Settings whose values are never shown."""
 
-_KNOWN_NAMES: Final = {
+KNOWN_NAMES: Final = {
     "API_SERVER_HOST": "server.host",
     "API_SERVER_PORT": "server.port",
     "API_SERVER_KEY": "server.key",
@@ -167,7 +167,7 @@ def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[st
     origins: dict[str, str] = {}
     if file is not None:
         _from_file(file, tree, origins)
-    for variable, name in _KNOWN_NAMES.items():
+    for variable, name in KNOWN_NAMES.items():
         if variable in environment:
             _put(tree, origins, name, _parsed(name, environment[variable], variable), f"environment {variable}")
     for variable in sorted(environment):

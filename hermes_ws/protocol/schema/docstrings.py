@@ -16,7 +16,7 @@ from typing import Final
 
 __all__ = ["of_class", "of_field", "of_name", "read"]
 
-_PACKAGE: Final = "hermes_ws.protocol."
+_PACKAGE: Final = "hermes_ws."
 
 
 def of_class(cls: type) -> str:
@@ -32,7 +32,7 @@ def of_field(cls: type, name: str) -> str:
 
 def of_name(module: str, name: str) -> str:
     """What follows the named type ``name`` in a module of this package."""
-    return read(_PACKAGE + module).get(name, "")
+    return read(f"{_PACKAGE}protocol.{module}").get(name, "")
 
 
 @functools.cache
