@@ -10,8 +10,8 @@ settings.register_profile("default", deadline=None, max_examples=200, stateful_s
 settings.register_profile(
     "long",
     deadline=None,
-    max_examples=6000,
-    stateful_step_count=150,
+    max_examples=4000,
+    stateful_step_count=120,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HERMES_WS_HYPOTHESIS", "default"))

@@ -76,8 +76,8 @@ OUTCOMES = ("end", "end", "max_steps", "length", "refused")
 TEMPERAMENTS = {
     "somebody_commands": (0, 4),
     "somebody_answers": (1, 6),
-    "somebody_answers_wrongly": (0, 1),
-    "somebody_answers_late": (0, 1),
+    "somebody_answers_wrongly": (0, 2),
+    "somebody_answers_late": (0, 2),
     "somebody_reads": (0, 1),
     "agent_works": (4, 20),
     "agent_crashes": (0, 1),
