@@ -49,7 +49,8 @@ class LlmAgent(Agent):
         while turn.steps_taken < turn.max_steps:
             async with turn.step() as step:
                 finish, called = await self._step(turn, step)
-            steered = await turn.take_steering()
+            # Text that no step is left to hear is not taken: the run's end gives it a run of its own, or gives it back.
+            steered = turn.steps_taken < turn.max_steps and await turn.take_steering()
             if not (called or finish.again or steered):
                 return finish.reason
         return "max_steps"
