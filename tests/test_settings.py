@@ -1,0 +1,81 @@
+"""Settings: what wins, where it came from, and errors that name the setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hermes_ws.errors import SettingsError
+from hermes_ws.settings import load
+
+
+def test_later_sources_win_and_each_value_knows_its_source(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text('[server]\nhost = "::1"\nport = 1\n[tools]\nfetch_bytes = 5\n')
+    environment = {"API_SERVER_PORT": "2", "HERMES_WS_PORT": "3", "HERMES_WS_TOOLS_DEFAULT": "a, b", "PATH": "/bin"}
+    found = load(file=file, environment=environment, flags={"server.data": "/d", "server.host": None})
+    server = found.settings.server
+    assert (server.host, server.port, server.data) == ("::1", 3, "/d")
+    assert found.settings.tools.fetch_bytes == 5
+    assert found.settings.tools.default == ["a", "b"]
+    assert found.origins["server.port"] == "environment HERMES_WS_PORT"
+    assert found.origins["server.host"] == f"file {file}"
+    assert found.origins["server.data"] == "flag"
+
+
+def test_the_names_that_people_know_work() -> None:
+    environment = {
+        "API_SERVER_HOST": "127.0.0.2",
+        "API_SERVER_PORT": "9",
+        "API_SERVER_KEY": "secret-secret",
+        "API_SERVER_CORS_ORIGINS": "https://a.example,https://b.example",
+        "API_SERVER_MODEL_NAME": "mine",
+    }
+    server = load(file=None, environment=environment).settings.server
+    assert (server.host, server.port, server.key, server.model_name) == ("127.0.0.2", 9, "secret-secret", "mine")
+    assert server.allowed_origins == ["https://a.example", "https://b.example"]
+
+
+def test_secrets_are_not_shown() -> None:
+    rows = load(file=None, environment={"API_SERVER_KEY": "secret-secret"}).rows()
+    assert ("server.key", "(hidden)", "environment API_SERVER_KEY") in rows
+    assert not any("secret-secret" in "".join(row) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[sever]\nport = 1", r"no section \[sever\]; did you mean 'server'"),
+        ("[server]\nprot = 1", r"\[server\] has no setting 'prot'; did you mean 'port'"),
+        ("[server]\nport = 'x'", r"server.port is wrong: Expected `int`, got `str` \(from file"),
+        ("[server]\nport = 70000", r"server.port is wrong: Expected `int` <= 65535"),
+        ("[approvals]\nceiling = 'loose'", r"approvals.ceiling is wrong: Invalid enum value 'loose'"),
+        ("not toml", "is not TOML"),
+        ("server = 1", r"no section \[server\]"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_setting_it_is_about(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        load(file=file, environment={})
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        load(file=tmp_path / "none.toml", environment={})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("HERMES_WS_PROT", "1", r"HERMES_WS_PROT names no setting"),
+        ("HERMES_WS_PORT", "x", r"HERMES_WS_PORT is wrong"),
+        ("API_SERVER_PORT", "-1", r"API_SERVER_PORT is wrong"),
+        ("HERMES_WS_TOOLS_FETCH_BITES", "1", r"did you mean HERMES_WS_TOOLS_FETCH_BYTES"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_its_name(variable: str, value: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load(file=None, environment={variable: value})
