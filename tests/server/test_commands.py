@@ -274,7 +274,9 @@ async def test_a_steer_that_no_step_is_left_to_hear_is_queued_or_returned(make_s
     server = make_server(settings='[agents.demo]\nkind = "demo"\nretries = 1\nretry_delay_s = 0.3\n')
     async with server.socket() as socket:
         await socket.ok("conversation.configure", config={"limits": {"max_steps": 1}})
-        await socket.ok("run.start", input="/sleep 0.3" if ending == "max_steps" else "/fail model_overloaded 9")
+        await socket.ok(
+            "run.start", input="/sleep 0.3\n/say never" if ending == "max_steps" else "/fail model_overloaded 9"
+        )
         await socket.until("step.started")
         queued = await socket.ok("run.steer", text="/say on my own")
         returned = await socket.ok("run.steer", text="back to me", if_late="return")
