@@ -51,6 +51,7 @@ from hermes_ws.protocol.values import (
     Option,
     Question,
     Role,
+    Rule,
     TextPart,
     ToolFilter,
     Usage,
@@ -440,7 +441,7 @@ class Session:
         rule = ApprovalRule(
             rule_id=self._new_id("rule"),
             scope=option.scope,
-            rule=option.rule,
+            rule=_rule_for(option.rule, resolution.arguments),
             agent=self.state.runs[asked.run_id].agent_name,
             by=resolution.by,
             created_at=self._now,
@@ -794,6 +795,12 @@ class Session:
 
     def _answer(self, **fields: Any) -> None:
         self._decision.result.update(fields)
+
+
+def _rule_for(rule: Rule, edited: dict[str, Any] | None) -> Rule:
+    """What an approval remembers. A rule that was for the arguments as shown is, once they were edited, for the edited
+    ones: never for those that somebody edited away."""
+    return rule if edited is None or rule.match is None else Rule(tool=rule.tool, match=edited)
 
 
 def merged(config: Config, patch: dict[str, Any]) -> Config:

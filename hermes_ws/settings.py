@@ -23,7 +23,16 @@ from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.session import SessionLimits
 from hermes_ws.tools.base import ToolSettings
 
-__all__ = ["KNOWN_NAMES", "SECRET", "Configuration", "LimitSettings", "ServerSettings", "Settings", "StoreSettings", "load"]
+__all__ = [
+    "KNOWN_NAMES",
+    "SECRET",
+    "Configuration",
+    "LimitSettings",
+    "ServerSettings",
+    "Settings",
+    "StoreSettings",
+    "load",
+]
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 

@@ -43,6 +43,12 @@ _EVENT_SET: Final = frozenset(EVENT_TYPES)
 _CONTROL_SET: Final = frozenset(CONTROL_TYPES)
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>(?:key in )?\$[^`]*)`)?$", re.DOTALL)
 
+MAX_DEPTH: Final = 64
+"""How deep a command may be nested: what is accepted must be readable again, whatever the stack is then."""
+
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+"""Strings (to pass over them) and brackets, in JSON that is known to be valid."""
+
 
 def encode(frame: EventBase | ControlBase | CommandBase | Snapshot) -> bytes:
     """One frame as UTF-8 JSON."""
@@ -80,9 +86,27 @@ def decode_command(data: bytes | str) -> Command:
     says where, its message what was expected, and its ``command_id`` whose command it was, if readable.
     """
     try:
-        return _commands.decode(data)
+        command = _commands.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise _explain(data, error) from None
+    if _depth(data) > MAX_DEPTH:
+        message = f"the JSON is nested more than {MAX_DEPTH} deep"
+        refusal = FrameError("invalid_frame", message, path="$")
+        refusal.command_id = command.id
+        raise refusal
+    return command
+
+
+def _depth(data: bytes | str) -> int:
+    """How deep valid JSON is nested; not looked at when it cannot be too deep."""
+    text = data.encode() if isinstance(data, str) else data
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for token in _BRACKETS.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _explain(data: bytes | str, error: Exception) -> FrameError:

@@ -242,3 +242,19 @@ def assert_bounded(error: FrameError) -> None:
 
 def test_a_whole_command_is_read() -> None:
     assert decode_command('{"type":"run.start","input":"hi"}') == RunStart(input="hi")
+
+
+@pytest.mark.parametrize("depth", [64, 65, 400])
+def test_nesting_is_bounded_well_below_what_python_can_take(depth: int) -> None:
+    inner = depth - 2  # the frame itself, and `metadata`
+    frame = '{"type":"run.start","id":"c1","input":"[[[{{{","metadata":{"a":%s}}' % ("[" * inner + "]" * inner)
+    if depth <= 64:
+        decode_command(frame)
+        return
+    with pytest.raises(FrameError, match="nested more than 64 deep") as refused:
+        decode_command(frame)
+    assert refused.value.command_id == "c1"
+
+
+def test_brackets_in_strings_are_no_nesting() -> None:
+    decode_command('{"type":"run.start","input":"%s"}' % ('[{\\"' * 500))
