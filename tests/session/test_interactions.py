@@ -250,6 +250,12 @@ def test_a_wider_option_remembers_the_rule_that_it_showed(world: World, option: 
     assert rule.created_at == world.now
 
 
+def test_edited_arguments_are_what_is_remembered_never_those_that_were_edited_away(world: World) -> None:
+    edited = {"command": "ls -l"}
+    (effect,) = remembered(reply(world, world.ask(approval("c1")), option="always", arguments=edited))
+    assert effect.rule.rule == Rule(tool="builtin:terminal", match=edited)
+
+
 @pytest.mark.parametrize("option", ["once", "deny"])
 def test_once_and_deny_remember_nothing(world: World, option: str) -> None:
     assert remembered(reply(world, world.ask(approval("c1")), option=option)) == []
