@@ -76,6 +76,17 @@ def chunk_of(
     return Chunk(out, b"".join(out), to, skipped_from)
 
 
+def _whole(frames: Sequence[bytes], *, after: int, max_bytes: int) -> Chunk:
+    """The same for frames that follow ``after`` without a gap, when nothing is filtered."""
+    weight = 0
+    for count, frame in enumerate(frames, 1):
+        weight += len(frame)
+        if weight >= max_bytes and count < len(frames):
+            frames = frames[:count]
+            break
+    return Chunk(list(frames), b"".join(frames), after + len(frames), None)
+
+
 def told(start: int | None, to: int, reason: Literal["filtered", "compacted"] = "filtered") -> list[bytes]:
     """The range of numbers that is not delivered, as a frame; no frame when ``start`` is None."""
     if start is None:
@@ -133,13 +144,16 @@ class Tail:
             return self._cached[1]
         start = after + 1 - self.first
         frames = self._frames[start : upto + 1 - self.first]
-        chunk = chunk_of(
-            enumerate(frames, after + 1),
-            after=after,
-            exclude=exclude,
-            skipped_from=skipped_from,
-            max_bytes=max_bytes,
-        )
+        if not exclude and skipped_from is None:
+            chunk = _whole(frames, after=after, max_bytes=max_bytes)
+        else:
+            chunk = chunk_of(
+                enumerate(frames, after + 1),
+                after=after,
+                exclude=exclude,
+                skipped_from=skipped_from,
+                max_bytes=max_bytes,
+            )
         self._cached = (key, chunk)
         return chunk
 
@@ -154,6 +168,9 @@ def page_chunk(
     max_bytes: int,
 ) -> Chunk:
     """The same, for a page that was read from the store."""
+    unbroken = bool(events) and events[0].seq == after + 1 and events[-1].seq == after + len(events) <= upto
+    if unbroken and not exclude and skipped_from is None:
+        return _whole([text_frame(event.data) for event in events], after=after, max_bytes=max_bytes)
     return chunk_of(
         ((event.seq, text_frame(event.data)) for event in events if event.seq <= upto),
         after=after,

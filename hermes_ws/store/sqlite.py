@@ -8,6 +8,9 @@ The log is in WAL mode. A transaction in which any append asked for ``sync`` is 
 which syncs the log up to and with it; one that carries only deltas is committed with ``NORMAL``, which does not: after
 a power cut the log is a clean prefix that ends no earlier than the last synced append. ``kill -9`` loses nothing.
 
+The events themselves say how far a conversation is. Its row beside them is brought up to date by every append that asks
+for ``sync``, and by deltas only now and then: they come by the thousand, and each would write two more pages.
+
 Checkpoints run in a thread of their own, so that no append waits for one; only when the WAL has outgrown
 ``wal_limit_bytes`` does the writer do it itself.
 
@@ -21,6 +24,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
@@ -50,13 +54,21 @@ GROUP: Final = 512
 """Most appends in one transaction."""
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 """WAL growth after which the checkpointer is woken."""
+TOUCH_MS: Final = 1_000
+"""How far behind ``last_event_at`` may be while nothing but deltas come."""
+PLACES: Final = 10_000
+"""Conversations whose key and head the writer remembers; when there are more, it looks them up again."""
+EVENT_BYTES: Final = 128
+"""About what the smallest event weighs: a page that is bounded in bytes has no more than so many of them."""
 
 _KEY = "SELECT key FROM conversations WHERE namespace = ? AND id = ?"
 _INSERT_CONVERSATION = """
 INSERT INTO conversations (namespace, id, epoch, head, floor, last_event_at, summary) VALUES (?, ?, ?, ?, 1, ?, ?)
 """
-_MOVE_HEAD = """
-UPDATE conversations SET head = ?, last_event_at = ?, summary = coalesce(?, summary) WHERE key = ? AND head = ?
+_HEAD = "max(head, coalesce((SELECT max(seq) FROM events WHERE conversation = key), 0))"
+_FIND = f"SELECT key, {_HEAD} FROM conversations WHERE namespace = ? AND id = ?"  # noqa: S608
+_TOUCH = """
+UPDATE conversations SET head = max(head, ?), last_event_at = ?, summary = coalesce(?, summary) WHERE key = ?
 """
 _INSERT_EVENTS = "INSERT INTO events (conversation, seq, delta, data) VALUES (?, ?, ?, ?)"
 _PUT_RUN = "INSERT OR REPLACE INTO runs (run_id, conversation, status, options, updated_at) VALUES (?, ?, ?, ?, ?)"
@@ -133,7 +145,7 @@ class SqliteStore:
         rules = await self._all(
             "SELECT rule_id, scope, principal, agent, run_id, data FROM rules WHERE conversation = ?", key
         )
-        head = (await self._all("SELECT head FROM conversations WHERE key = ?", key))[0][0]
+        head = (await self._all(f"SELECT {_HEAD} FROM conversations WHERE key = ?", key))[0][0]  # noqa: S608
         return Loaded(
             epoch=epoch,
             head=head,
@@ -148,9 +160,9 @@ class SqliteStore:
             f"SELECT seq, data FROM events WHERE conversation = ({_KEY}) AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
             *ref,
             after,
-            limit,
+            min(limit, max_bytes // EVENT_BYTES + 1),
         )
-        return page_of([StoredEvent(*row) for row in rows], max_bytes)
+        return page_of([StoredEvent._make(row) for row in rows], max_bytes)
 
     async def command(self, ref: ConversationRef, principal: str, command_id: str) -> CommandRow | None:
         rows = await self._all(
@@ -165,8 +177,8 @@ class SqliteStore:
     async def conversations(self, namespace: str, *, limit: int, cursor: str | None) -> ConversationPage:
         at, conversation_id = position_of(cursor) if cursor is not None else (2**62, "")
         rows = await self._all(
-            """SELECT id, head, last_event_at, summary FROM conversations
-            WHERE namespace = ? AND (last_event_at, id) < (?, ?) ORDER BY last_event_at DESC, id DESC LIMIT ?""",
+            f"""SELECT id, {_HEAD}, last_event_at, summary FROM conversations
+            WHERE namespace = ? AND (last_event_at, id) < (?, ?) ORDER BY last_event_at DESC, id DESC LIMIT ?""",  # noqa: S608
             namespace,
             at,
             conversation_id,
@@ -198,6 +210,15 @@ def _tell(outcomes: list[tuple[Append, StoreError | None]]) -> None:
         batch.done(error)
 
 
+@dataclass(slots=True)
+class _Place:
+    """How far a conversation is, as this writer left it."""
+
+    key: int
+    head: int
+    touched_at: int = 0
+
+
 class _Writer:
     """The thread that owns the writing connection."""
 
@@ -215,7 +236,7 @@ class _Writer:
         self._queue: SimpleQueue[Append | Callable[[sqlite3.Connection], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="hermes-ws-log", daemon=True)
         self._checkpointer = _Checkpointer(path)
-        self._keys: dict[ConversationRef, int] = {}
+        self._places: dict[ConversationRef, _Place] = {}
         self._full: bool | None = None
         self._written = 0
 
@@ -289,7 +310,7 @@ class _Writer:
                 self._keep(db, batch)
             db.execute("COMMIT")
         except (sqlite3.Error, LogConflict) as error:
-            self._keys.clear()
+            self._places.clear()
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             return error if isinstance(error, LogConflict) else _store_error(error)
@@ -301,14 +322,12 @@ class _Writer:
             self._full = full
 
     def _keep(self, db: sqlite3.Connection, batch: Append) -> None:
-        key = self._move_head(db, batch)
-        db.executemany(
-            _INSERT_EVENTS,
-            [
-                (key, seq, delta, data)
-                for seq, (data, delta) in enumerate(zip(batch.events, batch.deltas, strict=True), batch.head + 1)
-            ],
-        )
+        key = self._claim(db, batch)
+        numbered = enumerate(zip(batch.events, batch.deltas, strict=True), batch.head + 1)
+        try:
+            db.executemany(_INSERT_EVENTS, [(key, seq, delta, data) for seq, (data, delta) in numbered])
+        except sqlite3.IntegrityError:
+            raise LogConflict(f"{batch.ref.conversation_id} is not at {batch.head} any more") from None
         self._written += sum(map(len, batch.events)) + 256 * len(batch.events)
         for run in batch.runs:
             db.execute(_PUT_RUN, (run.run_id, key, run.status, run.options, run.updated_at))
@@ -323,27 +342,38 @@ class _Writer:
         for rule_id in batch.revoked:
             db.execute("DELETE FROM rules WHERE rule_id = ? AND namespace = ?", (rule_id, batch.ref.namespace))
 
-    def _move_head(self, db: sqlite3.Connection, batch: Append) -> int:
-        """Claim the numbers after ``batch.head``; whoever else claimed them first makes this fail."""
-        head = batch.head + len(batch.events)
-        if batch.head == 0:
-            row = (*batch.ref, batch.epoch, head, batch.at, batch.summary or b"")
-            try:
-                key = db.execute(_INSERT_CONVERSATION, row).lastrowid
-            except sqlite3.IntegrityError:
-                raise LogConflict(f"{batch.ref.conversation_id} exists already") from None
-            assert key is not None
-            self._keys[batch.ref] = key
-            return key
-        key = self._keys.get(batch.ref)
-        if key is None:
-            found = db.execute(_KEY, batch.ref).fetchone()
-            if found is None:
-                raise LogConflict(f"{batch.ref.conversation_id} does not exist")
-            key = self._keys[batch.ref] = int(found[0])
-        if db.execute(_MOVE_HEAD, (head, batch.at, batch.summary, key, batch.head)).rowcount != 1:
+    def _claim(self, db: sqlite3.Connection, batch: Append) -> int:
+        """The numbers after ``batch.head`` are ours, if nobody claimed them first: then this, or the insert, fails."""
+        place = self._create(db, batch) if batch.head == 0 else self._places.get(batch.ref) or self._find(db, batch)
+        if place.head != batch.head:
             raise LogConflict(f"{batch.ref.conversation_id} is not at {batch.head} any more")
-        return key
+        place.head += len(batch.events)
+        if batch.sync or batch.at - place.touched_at >= TOUCH_MS:
+            db.execute(_TOUCH, (place.head, batch.at, batch.summary, place.key))
+            place.touched_at = batch.at
+        return place.key
+
+    def _create(self, db: sqlite3.Connection, batch: Append) -> _Place:
+        try:
+            key = db.execute(
+                _INSERT_CONVERSATION, (*batch.ref, batch.epoch, 0, batch.at, batch.summary or b"")
+            ).lastrowid
+        except sqlite3.IntegrityError:
+            raise LogConflict(f"{batch.ref.conversation_id} exists already") from None
+        assert key is not None
+        return self._remember(batch.ref, _Place(key, 0))
+
+    def _find(self, db: sqlite3.Connection, batch: Append) -> _Place:
+        found = db.execute(_FIND, batch.ref).fetchone()
+        if found is None:
+            raise LogConflict(f"{batch.ref.conversation_id} does not exist")
+        return self._remember(batch.ref, _Place(*found))
+
+    def _remember(self, ref: ConversationRef, place: _Place) -> _Place:
+        if len(self._places) >= PLACES:
+            self._places.clear()
+        self._places[ref] = place
+        return place
 
     def _keep_wal_small(self, db: sqlite3.Connection) -> None:
         if self._written < CHECKPOINT_BYTES:
