@@ -23,6 +23,7 @@ import structlog
 from hermes_ws.agents.base import Agent, StopReason
 from hermes_ws.errors import AgentError, CommandError, StoreError
 from hermes_ws.policy import ApprovalSettings
+from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.control import GoAway
@@ -32,10 +33,11 @@ from hermes_ws.runtime.conversation import COMMAND_TTL_MS, Conversation, Convers
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings, RunTurn
 from hermes_ws.session import Answer, Effect, RememberRule, RunOptions, Session, SessionLimits, StartRun, StopRun
-from hermes_ws.state import State
-from hermes_ws.store.base import ConversationRef, Loaded, Store
+from hermes_ws.state import State, ToolCall
+from hermes_ws.store.base import ConversationRef, Loaded, Store, StoredEvent
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.tools.base import Tool, ToolSettings
+from hermes_ws.tools.leftovers import end_marked, mark
 
 __all__ = ["Runtime", "RuntimeSettings", "new_id"]
 
@@ -44,6 +46,7 @@ log = structlog.get_logger("hermes_ws.runtime")
 TICK_S = 1.0
 FORGET_EVERY_S = 3600.0
 QUIET_POLL_S = 0.05
+DELTA_PAGE, DELTA_PAGE_BYTES = 10_000, 8_388_608
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,21 @@ class RuntimeSettings:
 def new_id(prefix: str) -> str:
     """A fresh id, unguessable and unique everywhere."""
     return f"{prefix}_{secrets.token_hex(10)}"
+
+
+def _begins(event: StoredEvent) -> bool:
+    """Whether no delta before it matters to what came after."""
+    return isinstance(decode_event(event.data), (ev.StepStarted, ev.RunStarted))
+
+
+async def _end_leftovers(conversation: Conversation) -> None:
+    """End the processes of calls that were running when an earlier server died."""
+    run = conversation.session.state.active
+    for call in run.open.values() if run is not None else ():
+        if isinstance(call, ToolCall) and call.status == "executing":
+            count = await end_marked(mark(call.run_id, call.call_id))
+            if count:
+                log.warning("call.left_processes", call_id=call.call_id, ended=count)
 
 
 def wall_clock() -> int:
@@ -126,7 +144,11 @@ class Runtime:
 
     async def _load(self, ref: ConversationRef, loading: asyncio.Future[Conversation]) -> None:
         try:
-            conversation = self._fold(ref, await self.store.load(ref))
+            loaded = await self.store.load(ref)
+            if loaded is not None and any(row.status != "queued" for row in loaded.runs):
+                await self._add_deltas(ref, loaded)
+            conversation = self._fold(ref, loaded)
+            await _end_leftovers(conversation)
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             loading.set_exception(error)
             loading.exception()
@@ -136,6 +158,16 @@ class Runtime:
         self._conversations[ref] = conversation
         loading.set_result(conversation)
         conversation.take_up()
+
+    async def _add_deltas(self, ref: ConversationRef, loaded: Loaded) -> None:
+        """An agent died at work: what it had said and printed in its last step is in no final, only in deltas."""
+        begun = next((n for n, e in enumerate(reversed(loaded.events)) if _begins(e)), len(loaded.events))
+        del loaded.events[len(loaded.events) - begun :]
+        reached = loaded.events[-1].seq if loaded.events else 0
+        while reached < loaded.head:
+            page = await self.store.read(ref, after=reached, limit=DELTA_PAGE, max_bytes=DELTA_PAGE_BYTES)
+            loaded.events += page
+            reached = page[-1].seq if page else loaded.head
 
     def _fold(self, ref: ConversationRef, loaded: Loaded | None) -> Conversation:
         state, options = State(ref.conversation_id), dict[str, RunOptions]()

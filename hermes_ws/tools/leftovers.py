@@ -22,14 +22,19 @@ from typing import Final, NamedTuple
 import anyio
 import anyio.to_thread
 
-__all__ = ["MARKER", "Found", "end_marked", "find", "is_alive", "kill_until_gone", "look", "send"]
+__all__ = ["MARKER", "Found", "end_marked", "find", "is_alive", "kill_until_gone", "look", "mark", "send"]
 
 MARKER: Final = "HERMES_WS_CALL"
-"""Name of the environment variable that carries the call's id."""
+"""Name of the environment variable that carries the call's mark."""
 
 _PROC: Final = Path("/proc")
 _PAUSE_S: Final = 0.01
 _LONGEST_PAUSE_S: Final = 0.1
+
+
+def mark(run_id: str, call_id: str) -> str:
+    """What the processes of a call carry. Call ids may come from a model: only with their run's are they unique."""
+    return f"{run_id}/{call_id}"
 
 
 class Found(NamedTuple):
@@ -42,16 +47,16 @@ class Found(NamedTuple):
 
 
 def find(
-    call_id: str, session: int | None = None, since: int = 0, known: Collection[Found] = frozenset()
+    marked: str, session: int | None = None, since: int = 0, known: Collection[Found] = frozenset()
 ) -> list[Found]:
-    """The living processes of a call.
+    """The living processes of the call with this mark.
 
     ``since``: none of them started before this (ticks, as in ``Found``). ``known``: processes found earlier, which
     may have lost what they were found by when their parent ended.
     """
     alive = [process for process in _processes() if process.started >= since]
     before = {(process.pid, process.started) for process in known}
-    marker = f"{MARKER}={call_id}".encode()
+    marker = f"{MARKER}={marked}".encode()
     own = {
         process.pid
         for process in alive
@@ -135,9 +140,9 @@ async def kill_until_gone(search: Callable[[], list[Found]], within_s: float) ->
     return len(seen)
 
 
-async def end_marked(call_id: str, *, within_s: float = 5.0) -> int:
+async def end_marked(marked: str, *, within_s: float = 5.0) -> int:
     """Kill whatever a call of an earlier life of this server left behind.
 
     For recovery, before the run goes on. Returns how many processes there were; gives up after ``within_s``.
     """
-    return await kill_until_gone(lambda: find(call_id), within_s)
+    return await kill_until_gone(lambda: find(marked), within_s)

@@ -58,7 +58,7 @@ async def run_process(
     *,
     cwd: Path,
     env: Mapping[str, str],
-    call_id: str,
+    marked: str,
     timeout_s: float,
     grace_s: Callable[[], float],
     report: Report,
@@ -66,11 +66,12 @@ async def run_process(
 ) -> Exit:
     """Run ``argv`` to its end and report what it writes, as it comes.
 
+    ``marked`` is what its processes are found by (:func:`~hermes_ws.tools.leftovers.mark`).
     ``grace_s`` is asked when the child has to be ended: the time between SIGTERM and SIGKILL, 0 for SIGKILL at once.
     Raises ``ToolError`` if it cannot be started. When this returns, raises or is cancelled, no process of the call is
     left; that takes at most ``grace_s`` plus twice ``END_LIMIT_S``.
     """
-    child = _start(argv, cwd=cwd, env={**env, MARKER: call_id}, call_id=call_id, pass_fds=pass_fds)
+    child = _start(argv, cwd=cwd, env={**env, MARKER: marked}, marked=marked, pass_fds=pass_fds)
     try:
         return await child.supervise(timeout_s, grace_s, report)
     finally:
@@ -79,7 +80,7 @@ async def run_process(
             child.close()
 
 
-def _start(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], call_id: str, pass_fds: Sequence[int]) -> _Child:
+def _start(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], marked: str, pass_fds: Sequence[int]) -> _Child:
     try:
         process = subprocess.Popen(  # noqa: S603 (running what the model says is the purpose)
             argv,
@@ -97,11 +98,11 @@ def _start(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], call_id: s
     except OSError as error:
         hint = "; put long text into a file and use that" if error.errno == errno.E2BIG else ""
         raise ToolError(f"the command could not be started: {error.strerror}{hint}") from error
-    return _Child(process, call_id)
+    return _Child(process, marked)
 
 
 class _Child:
-    def __init__(self, process: subprocess.Popen[bytes], call_id: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], marked: str) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         self._process = process
@@ -112,7 +113,7 @@ class _Child:
         self._drained = anyio.Event()
         self._open_pipes = len(self._pipes)
         self._ended = False
-        self._call_id = call_id
+        self._marked = marked
         itself = look(self._pid)
         self._since = itself.started if itself else 0
         self._known: set[Found] = set()
@@ -183,7 +184,7 @@ class _Child:
         self._ended = True
 
     def _find(self) -> list[Found]:
-        found = find(self._call_id, self._pid, self._since, self._known)
+        found = find(self._marked, self._pid, self._since, self._known)
         self._known.update(found)
         return found
 

@@ -17,6 +17,7 @@ from hermes_ws.errors import ToolError
 from hermes_ws.protocol.values import ToolDescription
 from hermes_ws.tools.base import ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.describe import READS, describe
+from hermes_ws.tools.leftovers import mark
 from hermes_ws.tools.paths import RELATIVE, in_thread, open_directory, open_file, parts_of, patience, refusing
 from hermes_ws.tools.process import Stream, run_process
 from hermes_ws.tools.tree import Entry, Kind, Parts, Tree, fits, printable
@@ -164,7 +165,7 @@ async def _answer(ctx: ToolContext, arguments: dict[str, Any]) -> str:
             [*_worker(), _request(fd, parts, arguments, settings)],
             cwd=Path("/"),
             env={},
-            call_id=ctx.call_id,
+            marked=mark(ctx.run_id, ctx.call_id),
             timeout_s=settings.search_timeout_s,
             grace_s=lambda: 0.0,
             report=collect,

@@ -13,6 +13,7 @@ from hermes_ws.errors import ToolError
 from hermes_ws.protocol.values import ToolDescription
 from hermes_ws.tools.base import ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.describe import ACTS, describe
+from hermes_ws.tools.leftovers import mark
 from hermes_ws.tools.process import Exit, run_process
 
 __all__ = ["Terminal", "command_environment"]
@@ -65,7 +66,7 @@ async def _run(ctx: ToolContext, command: str, timeout_s: float) -> Exit:
         [_shell(), "-c", command],
         cwd=ctx.workdir,
         env=command_environment(ctx.workdir, ctx.settings.terminal_env),
-        call_id=ctx.call_id,
+        marked=mark(ctx.run_id, ctx.call_id),
         timeout_s=timeout_s,
         grace_s=lambda: 0.0 if ctx.stop_mode == "now" else ctx.settings.terminate_grace_s,
         report=ctx.output,

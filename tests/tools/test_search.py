@@ -11,7 +11,7 @@ import pytest
 
 from hermes_ws.errors import ToolError
 from hermes_ws.tools.base import ToolResult
-from hermes_ws.tools.leftovers import find
+from hermes_ws.tools.leftovers import find, mark
 from hermes_ws.tools.registry import builtin_tools
 
 from .conftest import Context
@@ -119,7 +119,7 @@ async def test_a_catastrophic_pattern_is_ended_in_time_and_blocks_nobody(ctx: Co
         group.cancel_scope.cancel()
     assert time.monotonic() - started < 2
     assert ticks > 10
-    assert not find(ctx.call_id)
+    assert not find(mark(ctx.run_id, ctx.call_id))
 
 
 async def test_a_stopped_search_leaves_no_process(ctx: Context) -> None:
@@ -127,7 +127,7 @@ async def test_a_stopped_search_leaves_no_process(ctx: Context) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(search, ctx, r"(a+)+$")
         with anyio.fail_after(5):
-            while not find(ctx.call_id):
+            while not find(mark(ctx.run_id, ctx.call_id)):
                 await anyio.sleep(0.005)
         group.cancel_scope.cancel()
-    assert not find(ctx.call_id)
+    assert not find(mark(ctx.run_id, ctx.call_id))

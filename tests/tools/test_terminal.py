@@ -20,7 +20,7 @@ import uvloop
 from hermes_ws.errors import ToolError
 from hermes_ws.tools import process
 from hermes_ws.tools.base import ToolContext, ToolResult
-from hermes_ws.tools.leftovers import MARKER, end_marked, find, is_alive
+from hermes_ws.tools.leftovers import MARKER, end_marked, find, is_alive, mark
 from hermes_ws.tools.terminal import Terminal, command_environment
 
 from .conftest import Context
@@ -129,7 +129,7 @@ async def test_an_error_of_the_taker_ends_the_command_and_comes_back_as_it_is(ct
     full = Full(ctx.workdir)
     with pytest.raises(OSError, match="no space"):
         await run(full, "echo x; sleep 60")
-    assert not find(full.call_id)
+    assert not find(mark(full.run_id, full.call_id))
 
 
 async def test_time_out(ctx: Context) -> None:
@@ -175,9 +175,9 @@ async def test_stop_leaves_nothing(ctx: Context, command: str, mode: Any) -> Non
     before = children()
     async with anyio.create_task_group() as group:
         group.start_soon(run, ctx, f"{command} ; wait")
-        await until(lambda: len(find(ctx.call_id)) >= 3)
+        await until(lambda: len(find(mark(ctx.run_id, ctx.call_id))) >= 3)
         await anyio.sleep(0.05)
-        mine = find(ctx.call_id)
+        mine = find(mark(ctx.run_id, ctx.call_id))
         assert len(mine) >= 3
         ctx.stop_mode = mode
         started = time.monotonic()
@@ -201,7 +201,7 @@ async def test_what_stays_in_the_background_ends_with_the_command(ctx: Context) 
     result = await run(ctx, "sleep 60 & setsid sleep 60 & sleep 60 > /dev/null 2>&1 & echo started")
     assert result == ToolResult(structured={"exit_code": 0})
     assert ctx.text() == "started\n"
-    assert not find(ctx.call_id)
+    assert not find(mark(ctx.run_id, ctx.call_id))
 
 
 async def test_a_stranger_that_holds_the_pipe_does_not_hold_the_call(
@@ -216,13 +216,13 @@ async def test_a_stranger_that_holds_the_pipe_does_not_hold_the_call(
 @LINUX
 async def test_a_restarted_server_ends_what_a_call_left(ctx: Context) -> None:
     command = ["sh", "-c", "setsid sleep 60 & sleep 60 & env -i sleep 60"]
-    environment = {**os.environ, MARKER: ctx.call_id}
+    environment = {**os.environ, MARKER: mark(ctx.run_id, ctx.call_id)}
     with subprocess.Popen(command, env=environment, start_new_session=True) as left:
-        await until(lambda: len(find(ctx.call_id)) == 4)
+        await until(lambda: len(find(mark(ctx.run_id, ctx.call_id))) == 4)
         with anyio.fail_after(5):
-            assert await end_marked(ctx.call_id) == 4
+            assert await end_marked(mark(ctx.run_id, ctx.call_id)) == 4
     assert left.returncode == -signal.SIGKILL
-    assert await end_marked(ctx.call_id) == 0
+    assert await end_marked(mark(ctx.run_id, ctx.call_id)) == 0
 
 
 async def test_the_environment_is_made_from_scratch(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +283,7 @@ def test_runs_under_uvloop_as_well(ctx: Context) -> None:
         assert (await run(ctx, "echo x; exit 4")).structured == {"exit_code": 4}
         with anyio.move_on_after(0.3):
             await run(ctx, "sleep 60 & setsid sleep 60 & sleep 60")
-        assert not find(ctx.call_id)
+        assert not find(mark(ctx.run_id, ctx.call_id))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(scene())
