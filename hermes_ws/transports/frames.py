@@ -37,6 +37,10 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             extensions = cast(dict[str, Any], self.scope.get("extensions"))
             extensions[EXTENSION] = self.frame_connection
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.frame_connection.writable = False
+
     def resume_writing(self) -> None:
         super().resume_writing()
         self.frame_connection.resumed()
@@ -44,6 +48,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.frame_connection.on_writable = None
+        self.frame_connection.writable = False
 
     def send_receive_event_to_app(self) -> None:
         if self.curr_msg_data_type == "text" and self.frame_connection.wanted and not self.close_sent:
@@ -65,9 +70,12 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
 
 class FrameConnection:
-    """The extension: what the app may do with the connection beside ASGI. It is the sink of a reader."""
+    """The extension: what the app may do with the connection beside ASGI. It is the sink of a reader.
 
-    __slots__ = ("_accepted", "_protocol", "_stalled_at", "_written", "on_writable", "wanted")
+    ``writable`` says whether the transport takes more; what is sent to one that is closing goes nowhere.
+    """
+
+    __slots__ = ("_accepted", "_protocol", "_stalled_at", "_written", "on_writable", "wanted", "writable")
 
     def __init__(self, protocol: FrameProtocol) -> None:
         self._protocol = protocol
@@ -76,11 +84,7 @@ class FrameConnection:
         self._stalled_at: float | None = None
         self.on_writable: Callable[[], None] | None = None
         self.wanted = False
-
-    @property
-    def writable(self) -> bool:
-        """Whether the transport takes more."""
-        return self._protocol.writable.is_set() and self._open
+        self.writable = True
 
     @property
     def _open(self) -> bool:
@@ -89,6 +93,7 @@ class FrameConnection:
 
     def resumed(self) -> None:
         """The transport takes more again."""
+        self.writable = self._open
         if self.on_writable is not None:
             self.on_writable()
 
@@ -110,6 +115,7 @@ class FrameConnection:
             protocol.conn.send_close(code, reason)
             protocol.transport.write(b"".join(protocol.conn.data_to_send()))
             protocol.close_sent = True
+            self.writable = False
             if protocol.read_paused:
                 protocol.read_paused = False
                 protocol.transport.resume_reading()
