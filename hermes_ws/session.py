@@ -18,15 +18,26 @@ Time and ids are passed in; nothing here reads a clock. Which event is legal whe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 from hermes_ws.answers import check_answers, redact
+from hermes_ws.decisions import (
+    Answer,
+    Ask,
+    CallRequest,
+    Decision,
+    RememberRule,
+    RunOptions,
+    SessionLimits,
+    StartRun,
+    StopRun,
+)
+from hermes_ws.entities import Message, Reasoning, Run, Step, ToolCall
 from hermes_ws.errors import CommandError, IllegalTransition
+from hermes_ws.merge_patch import merged
 from hermes_ws.protocol import events as ev
-from hermes_ws.protocol.codec import invalid_value
 from hermes_ws.protocol.commands import (
     Command,
     ConversationConfigure,
@@ -37,165 +48,29 @@ from hermes_ws.protocol.commands import (
     command_type,
 )
 from hermes_ws.protocol.values import (
-    Annotations,
     AnswerableBy,
     ApprovalRule,
     By,
-    Config,
     ContentPart,
     ErrorInfo,
     Input,
-    InteractionKind,
-    InteractionTool,
-    OnExpire,
-    Option,
-    Question,
     Role,
     Rule,
     TextPart,
     ToolFilter,
     Usage,
 )
-from hermes_ws.state import Message, Reasoning, Run, State, Step, ToolCall
+from hermes_ws.state import State
 
-__all__ = [
-    "Answer",
-    "Ask",
-    "CallRequest",
-    "Decision",
-    "Effect",
-    "RememberRule",
-    "RunOptions",
-    "Session",
-    "SessionLimits",
-    "StartRun",
-    "StopRun",
-]
+__all__ = ["Session"]
 
 SERVER: Final = By(principal="server")
 """Who did it when no person did."""
-UNANSWERED: Final = OnExpire(cancel=True)
-"""The agent is told that nobody answered."""
 
 AnyEvent = TypeVar("AnyEvent", bound=ev.Event)
 
 StopReason = Literal["end", "max_steps", "length", "refused"]
 Via = Literal["socket", "http"]
-
-
-class SessionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[sessions]`` of the configuration: bounds on one conversation."""
-
-    queue_length: int = 32
-    """Runs that may wait; one more is ``queue_full``."""
-    open_interactions: int = 64
-    """Interactions that may be open at once; one more is refused to the agent."""
-    pending_steers: int = 32
-    """Steers that may wait for the next step; one more is ``overloaded``."""
-    interaction_timeout_s: int = 86_400
-    """How long a question stays open: people go to lunch."""
-    run_deadline_s: int = 3_600
-    """A run's time when nothing names one, waits for people not counted."""
-    run_deadline_max_s: int = 86_400
-    """The most that a client may ask for."""
-    snapshot_items: int = 200
-    """Newest items in a snapshot."""
-    snapshot_bytes: int = 1_048_576
-    """What those items may weigh together."""
-    config_bytes: int = 262_144
-    """What a conversation's configuration may weigh."""
-
-
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What ``run.start`` asked for beside its input. Kept with the run's row, not in an event."""
-
-    agent: str | None = None
-    instructions: str | None = None
-    tools: ToolFilter | None = None
-    deadline_ms: int | None = None
-    metadata: dict[str, Any] | None = None
-    bounds: ToolFilter | None = None
-    """What the key that started the run may use at most."""
-
-
-# -- effects: what the caller does once the events are committed ---------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StartRun:
-    """Set an agent to work on this run."""
-
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopRun:
-    """Cancel the agent of this run; ``now`` gives its tools no time."""
-
-    run_id: str
-    mode: Literal["graceful", "now"]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An interaction was resolved. ``answers`` are the real ones, secrets included."""
-
-    asked: ev.InteractionRequested
-    resolution: ev.InteractionResolved
-    answers: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class RememberRule:
-    """Keep this decision, in the same commit."""
-
-    rule: ApprovalRule
-
-
-Effect = StartRun | StopRun | Answer | RememberRule
-
-
-@dataclass(slots=True)
-class Decision:
-    """What came of one input. ``result`` are the fields of a command's ``ok``."""
-
-    events: list[ev.Event] = field(default_factory=list[ev.Event])
-    effects: list[Effect] = field(default_factory=list[Effect])
-    result: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-# -- what agents report --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CallRequest:
-    """A tool call that the model asked for, as the registry describes the tool."""
-
-    call_id: str
-    name: str
-    source: str
-    title: str
-    arguments: dict[str, Any]
-    annotations: Annotations
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A question to the people at the conversation. ``timeout_ms``: None is the default."""
-
-    kind: InteractionKind
-    title: str
-    message: str
-    call_id: str | None = None
-    tool: InteractionTool | None = None
-    options: list[Option] | None = None
-    questions: list[Question] | None = None
-    schema: dict[str, Any] | None = None
-    editable: bool = False
-    digest: str | None = None
-    timeout_ms: int | None = None
-    on_expire: OnExpire = UNANSWERED
-    roles: tuple[Role, ...] = ("driver", "responder", "admin")
 
 
 class Session:
@@ -803,30 +678,6 @@ def _rule_for(rule: Rule, edited: dict[str, Any] | None) -> Rule:
     return rule if edited is None or rule.match is None else Rule(tool=rule.tool, match=edited)
 
 
-def merged(config: Config, patch: dict[str, Any]) -> Config:
-    """The configuration after a JSON merge patch (RFC 7396). Raises :class:`CommandError` with the path."""
-    target = msgspec.to_builtins(config)
-    try:
-        return msgspec.convert(_merge_patch(target, patch), Config)
-    except msgspec.ValidationError as error:
-        what, path = invalid_value(error)
-        raise CommandError("invalid_frame", f"config: {what}", path=f"$.config{path.removeprefix('$')}") from None
-    except RecursionError:
-        raise CommandError("invalid_frame", "config: the JSON is nested too deeply", path="$.config") from None
-
-
-def _merge_patch(target: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(cast("dict[str, Any]", target)) if isinstance(target, dict) else {}
-    for key, value in cast("dict[str, Any]", patch).items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = _merge_patch(result.get(key), value)
-    return result
-
-
 def _check_input(value: Input) -> None:
     if not value:
         raise CommandError("invalid_frame", "`input` is empty; send text or content parts", path="$.input")
@@ -843,4 +694,7 @@ def _only_text(value: Input) -> str:
 
 
 def _open_item(run: Run, kind: type[Any]) -> Any:
-    return next((item for item in run.open.values() if isinstance(item, kind)), None)
+    for item in run.open.values():  # a plain loop: this is asked at every delta
+        if isinstance(item, kind):
+            return item
+    return None
