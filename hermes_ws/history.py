@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hermes_ws.entities import Message, Reasoning, Step, ToolCall, UserMessage
 from hermes_ws.protocol.values import ContentPart, ToolStatus
-from hermes_ws.state import Message, Reasoning, State, Step, ToolCall, UserMessage
+from hermes_ws.state import State
 
 __all__ = ["AssistantTurn", "CallMade", "HistoryEntry", "ToolAnswer", "UserTurn", "history"]
 

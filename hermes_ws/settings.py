@@ -15,12 +15,12 @@ from typing import Annotated, Any, Final, cast
 
 import msgspec
 
+from hermes_ws.decisions import SessionLimits
 from hermes_ws.errors import SettingsError
 from hermes_ws.policy import ApprovalSettings
 from hermes_ws.runtime.conversation import ConversationSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
-from hermes_ws.session import SessionLimits
 from hermes_ws.tools.base import ToolSettings
 
 __all__ = [

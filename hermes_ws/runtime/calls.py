@@ -16,11 +16,11 @@ import msgspec
 import structlog
 
 from hermes_ws import policy
+from hermes_ws.decisions import Answer, Ask
 from hermes_ws.errors import CommandError, HermesError, ToolError
 from hermes_ws.protocol.values import Choice, InteractionTool, OnExpire, Question, ToolDescription
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.rules import standing_rules
-from hermes_ws.session import Answer, Ask
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.tools.base import NobodyAnswered, Tool, ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.output import OutputKeeper

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from hermes_ws import policy
+from hermes_ws.decisions import Decision
 from hermes_ws.errors import CommandError, StoreError, ToolError
+from hermes_ws.merge_patch import merged
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.commands import (
@@ -37,7 +39,6 @@ from hermes_ws.runtime.conversation import Conversation, Reply
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.runtime import Runtime, new_id
-from hermes_ws.session import Decision, merged
 from hermes_ws.store.base import ConversationRef
 from hermes_ws.tools.registry import validate_arguments
 

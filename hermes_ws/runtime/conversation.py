@@ -25,6 +25,7 @@ import anyio
 import msgspec
 import structlog
 
+from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions
 from hermes_ws.errors import CommandError, StorageFull, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
@@ -36,7 +37,7 @@ from hermes_ws.protocol.values import ApprovalRule
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.tail import Tail
-from hermes_ws.session import Answer, Decision, Effect, RememberRule, RunOptions, Session
+from hermes_ws.session import Session
 from hermes_ws.store.base import Append, CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store
 
 __all__ = ["COMMAND_TTL_MS", "Conversation", "ConversationSettings", "Host", "Reply"]

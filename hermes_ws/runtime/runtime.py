@@ -21,6 +21,8 @@ import msgspec
 import structlog
 
 from hermes_ws.agents.base import Agent, StopReason
+from hermes_ws.decisions import Answer, Effect, RememberRule, RunOptions, SessionLimits, StartRun, StopRun
+from hermes_ws.entities import ToolCall
 from hermes_ws.errors import AgentError, CommandError, StoreError
 from hermes_ws.policy import ApprovalSettings
 from hermes_ws.protocol import events as ev
@@ -32,8 +34,8 @@ from hermes_ws.runtime.calls import Workshop
 from hermes_ws.runtime.conversation import COMMAND_TTL_MS, Conversation, ConversationSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings, RunTurn
-from hermes_ws.session import Answer, Effect, RememberRule, RunOptions, Session, SessionLimits, StartRun, StopRun
-from hermes_ws.state import State, ToolCall
+from hermes_ws.session import Session
+from hermes_ws.state import State
 from hermes_ws.store.base import ConversationRef, Loaded, Store, StoredEvent
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.tools.base import Tool, ToolSettings

@@ -11,11 +11,11 @@ import msgspec
 
 from hermes_ws import policy
 from hermes_ws.agents.base import RequestedCall, Step, Turn
+from hermes_ws.decisions import CallRequest, Decision, RunOptions
 from hermes_ws.history import HistoryEntry, history
 from hermes_ws.protocol.values import Annotations, Choice, ToolDescription, Usage
 from hermes_ws.runtime.calls import Call, Workshop, answer_to, ask_people, clarification
 from hermes_ws.runtime.conversation import Conversation
-from hermes_ws.session import CallRequest, Decision, RunOptions
 
 __all__ = ["AgentSettings", "RunTurn"]
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from hermes_ws.decisions import Decision, SessionLimits, StartRun, StopRun
 from hermes_ws.errors import CommandError
 from hermes_ws.history import UserTurn, history
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import Command, ConversationConfigure, ConversationFork, RunStart, RunSteer, RunStop
 from hermes_ws.protocol.values import By, ImagePart, TextPart
-from hermes_ws.session import Decision, SessionLimits, StartRun, StopRun
 
 from .world import ALICE, BOB, LIMITS, World, clarify, event_types
 

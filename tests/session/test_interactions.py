@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from hermes_ws.answers import REDACTED
+from hermes_ws.decisions import Answer, Ask, Decision, RememberRule
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import InteractionReply, RunStart, RunStop
 from hermes_ws.protocol.values import OnExpire, Option, Role, Rule
-from hermes_ws.session import Answer, Ask, Decision, RememberRule
 
 from .world import ALICE, BOB, LIMITS, World, approval, as_json, call, clarify, event_types
 

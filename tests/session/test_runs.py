@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from hermes_ws.decisions import Decision, StartRun, StopRun
 from hermes_ws.history import AssistantTurn, CallMade, ToolAnswer, UserTurn, history
 from hermes_ws.protocol.commands import ConversationConfigure, InteractionReply, RunStart, RunSteer, RunStop
 from hermes_ws.protocol.values import ErrorInfo, ImagePart, TextPart, Usage
-from hermes_ws.session import Decision, StartRun, StopRun
 
 from .second_fold import BrokenPromiseError, Json, fold
 from .world import LIMITS, World, approval, as_json, call, clarify, event_types, view

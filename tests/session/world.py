@@ -14,6 +14,17 @@ from typing import Any, Literal
 
 import msgspec
 
+from hermes_ws.decisions import (
+    Answer,
+    Ask,
+    CallRequest,
+    Decision,
+    RememberRule,
+    RunOptions,
+    SessionLimits,
+    StartRun,
+    StopRun,
+)
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import decode_event, encode
@@ -30,18 +41,7 @@ from hermes_ws.protocol.values import (
     Rule,
     Usage,
 )
-from hermes_ws.session import (
-    Answer,
-    Ask,
-    CallRequest,
-    Decision,
-    RememberRule,
-    RunOptions,
-    Session,
-    SessionLimits,
-    StartRun,
-    StopRun,
-)
+from hermes_ws.session import Session
 from hermes_ws.state import State
 
 from .second_fold import Json, SecondFold

@@ -1,0 +1,152 @@
+"""What goes into a session beside commands, and what comes out of it: its limits, options, reports and effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+
+from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.values import (
+    Annotations,
+    ApprovalRule,
+    InteractionKind,
+    InteractionTool,
+    OnExpire,
+    Option,
+    Question,
+    Role,
+    ToolFilter,
+)
+
+__all__ = [
+    "Answer",
+    "Ask",
+    "CallRequest",
+    "Decision",
+    "Effect",
+    "RememberRule",
+    "RunOptions",
+    "SessionLimits",
+    "StartRun",
+    "StopRun",
+]
+
+UNANSWERED: Final = OnExpire(cancel=True)
+"""The agent is told that nobody answered."""
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[sessions]`` of the configuration: bounds on one conversation."""
+
+    queue_length: int = 32
+    """Runs that may wait; one more is ``queue_full``."""
+    open_interactions: int = 64
+    """Interactions that may be open at once; one more is refused to the agent."""
+    pending_steers: int = 32
+    """Steers that may wait for the next step; one more is ``overloaded``."""
+    interaction_timeout_s: int = 86_400
+    """How long a question stays open: people go to lunch."""
+    run_deadline_s: int = 3_600
+    """A run's time when nothing names one, waits for people not counted."""
+    run_deadline_max_s: int = 86_400
+    """The most that a client may ask for."""
+    snapshot_items: int = 200
+    """Newest items in a snapshot."""
+    snapshot_bytes: int = 1_048_576
+    """What those items may weigh together."""
+    config_bytes: int = 262_144
+    """What a conversation's configuration may weigh."""
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What ``run.start`` asked for beside its input. Kept with the run's row, not in an event."""
+
+    agent: str | None = None
+    instructions: str | None = None
+    tools: ToolFilter | None = None
+    deadline_ms: int | None = None
+    metadata: dict[str, Any] | None = None
+    bounds: ToolFilter | None = None
+    """What the key that started the run may use at most."""
+
+
+# -- effects: what the caller does once the events are committed ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """Set an agent to work on this run."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRun:
+    """Cancel the agent of this run; ``now`` gives its tools no time."""
+
+    run_id: str
+    mode: Literal["graceful", "now"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An interaction was resolved. ``answers`` are the real ones, secrets included."""
+
+    asked: ev.InteractionRequested
+    resolution: ev.InteractionResolved
+    answers: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RememberRule:
+    """Keep this decision, in the same commit."""
+
+    rule: ApprovalRule
+
+
+Effect = StartRun | StopRun | Answer | RememberRule
+
+
+@dataclass(slots=True)
+class Decision:
+    """What came of one input. ``result`` are the fields of a command's ``ok``."""
+
+    events: list[ev.Event] = field(default_factory=list[ev.Event])
+    effects: list[Effect] = field(default_factory=list[Effect])
+    result: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+# -- what agents report --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """A tool call that the model asked for, as the registry describes the tool."""
+
+    call_id: str
+    name: str
+    source: str
+    title: str
+    arguments: dict[str, Any]
+    annotations: Annotations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A question to the people at the conversation. ``timeout_ms``: None is the default."""
+
+    kind: InteractionKind
+    title: str
+    message: str
+    call_id: str | None = None
+    tool: InteractionTool | None = None
+    options: list[Option] | None = None
+    questions: list[Question] | None = None
+    schema: dict[str, Any] | None = None
+    editable: bool = False
+    digest: str | None = None
+    timeout_ms: int | None = None
+    on_expire: OnExpire = UNANSWERED
+    roles: tuple[Role, ...] = ("driver", "responder", "admin")
