@@ -44,6 +44,8 @@ from hermes_ws.transports.websocket import Receive, Send, SocketQuery, error_fra
 
 __all__ = ["App"]
 
+_ROOT: Final = "hermes_ws.root"
+"""Key in the scope: the path under which clients find us, without a trailing slash."""
 _SOCKET_PATH: Final = re.compile(r"/ws/(?P<id>[^/]+)")
 _VERSION: Final = re.compile(r"hermes\.v[0-9]+")
 _ID: Final = msgspec.json.Decoder(ConversationId)
@@ -89,7 +91,8 @@ class App:
         if scope["type"] == "websocket":
             await self._websocket(path, scope, receive, send)
         else:
-            await self._http({**scope, "path": path, "root_path": ""}, receive, send)
+            root = self._prefix or str(scope.get("root_path", ""))
+            await self._http({**scope, "path": path, "root_path": "", _ROOT: root}, receive, send)
 
     def _path(self, scope: MutableMapping[str, Any]) -> str:
         """The path as we know it: without where another app, or a proxy, has put us."""
@@ -292,7 +295,7 @@ class App:
             ticket=ticket,
             conversation=asked.conversation,
             expires_at=int((time.time() + ttl_s) * 1000),
-            url=f"{self._prefix}/ws/{asked.conversation}?ticket={ticket}",
+            url=f"{request.scope[_ROOT]}/ws/{asked.conversation}?ticket={ticket}",
         )
         return _json(grant, 201)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +29,8 @@ a line           start a run with it (or answer the one open question)
 {...}            a JSON frame, as it is"""
 
 _SHORT = 2_000
+_CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+"""What a terminal may take for an order: no tool or model gives any to the person's."""
 
 
 class PlainView:
@@ -39,6 +41,10 @@ class PlainView:
 
     def lines(self, payload: bytes) -> Iterable[str]:
         """The lines for one frame; none for what a reader can do without (deltas: the whole text follows)."""
+        for line in self._lines(payload):
+            yield line.translate(_CONTROL)
+
+    def _lines(self, payload: bytes) -> Iterable[str]:
         frame = decode_frame(payload)
         match frame:
             case ctl.Hello():
@@ -145,10 +151,11 @@ def _json(value: Any) -> str:
 # -- lines in ------------------------------------------------------------------------------------------
 
 
-def parse_line(line: str, state: State) -> cmd.Command | str:
-    """The command that a line means, or text to show. ``state`` tells what is open.
+def parse_line(line: str, state: State, default_tools: Sequence[str]) -> cmd.Command | str:
+    """The command that a line means, or text to show. ``state`` tells what is open; ``default_tools`` are those
+    of a conversation that names none.
 
-    Raises :class:`CommandError` when the line needs something to be open that is not.
+    Raises :class:`CommandError` when the line needs something to be open that is not, or lacks a word.
     """
     word, _, rest = line.strip().partition(" ")
     rest = rest.strip()
@@ -167,7 +174,10 @@ def parse_line(line: str, state: State) -> cmd.Command | str:
         case "/answer":
             return _answer(_open(state, "clarify"), rest)
         case "/allow":
-            allow = (state.config.tools.allow if state.config.tools else None) or []
+            if not rest:
+                raise CommandError("invalid_frame", "/allow needs a name or glob, such as builtin:read_*")
+            chosen = state.config.tools.allow if state.config.tools else None
+            allow = default_tools if chosen is None else chosen
             return cmd.ConversationConfigure(config={"tools": {"allow": [*allow, rest]}})
         case _:
             questions = [i for i in state.interactions.values() if i.kind == "clarify"]

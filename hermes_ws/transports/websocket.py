@@ -299,7 +299,7 @@ class _Commands:
     def _line(self, line: str) -> Command | None:
         if not line.strip():
             return None
-        meant = parse_line(line, self._conversation.session.state)
+        meant = parse_line(line, self._conversation.session.state, self._runtime.settings.tools.default)
         if isinstance(meant, str):
             self._say(meant)
             return None
