@@ -56,7 +56,7 @@ CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 """WAL growth after which the checkpointer is woken."""
 TOUCH_MS: Final = 1_000
 """How far behind ``last_event_at`` may be while nothing but deltas come."""
-PLACES: Final = 10_000
+PLACES: Final = 1_000
 """Conversations whose key and head the writer remembers; when there are more, it looks them up again."""
 EVENT_BYTES: Final = 128
 """About what the smallest event weighs: a page that is bounded in bytes has no more than so many of them."""
