@@ -11,6 +11,7 @@ from hermes_ws.protocol.values import (
     ContentPart,
     Input,
     MessageItem,
+    PendingSteer,
     ProgressInfo,
     ReasoningItem,
     RunStatus,
@@ -243,4 +244,5 @@ class Run:
             started_at=self.started_at,
             usage=self.usage,
             retry_of=self.retry_of,
+            steers=[PendingSteer(steer_id=s.steer_id, text=s.text, by=s.by) for s in self.steers.values()] or None,
         )

@@ -971,9 +971,9 @@ export interface TicketGrant {
 
 /** What a ticket should be good for: never more than the key that asks. */
 export interface TicketRequest {
-  /** The one it opens. */
+  /** The one it opens; for `new` the server chooses an id. */
   conversation: string;
-  /** Who its holder is taken for. Default: the caller. */
+  /** Who its holder is taken for; not `server`. Default: the caller. */
   principal?: string | null;
   /** Default: the caller's. */
   role?: Role | null;
@@ -1191,6 +1191,16 @@ export interface Option {
   rule?: Rule;
 }
 
+/** Text that was said to the active run and that it has not heard yet. */
+export interface PendingSteer {
+  /** As `run.steer` was answered. */
+  steer_id: string;
+  /** What was said. */
+  text: string;
+  /** Who said it. */
+  by: By;
+}
+
 /** The newest progress report of a running call. */
 export interface ProgressInfo {
   /** In the tool's own unit. */
@@ -1295,6 +1305,8 @@ export interface RunSummary {
   usage: Usage;
   /** The failed run whose journal it goes on from. */
   retry_of?: string;
+  /** What it will hear between two steps; absent when nothing waits. */
+  steers?: Array<PendingSteer>;
 }
 
 /** Where the protocol's JSON Schema is, and its hash. */

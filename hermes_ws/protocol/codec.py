@@ -19,6 +19,7 @@ from hermes_ws.protocol.events import EVENT_TYPES, Event, EventBase, UnknownEven
 from hermes_ws.protocol.expected import known_fields, known_values
 
 __all__ = [
+    "MAX_DEPTH",
     "decode_command",
     "decode_event",
     "decode_frame",

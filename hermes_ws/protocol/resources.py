@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from hermes_ws.protocol.events import InteractionRequested
@@ -63,12 +65,12 @@ class TicketRequest(Value, frozen=True, kw_only=True):
     """What a ticket should be good for: never more than the key that asks."""
 
     conversation: str
-    """The one it opens."""
-    principal: str | None = None
-    """Who its holder is taken for. Default: the caller."""
+    """The one it opens; for ``new`` the server chooses an id."""
+    principal: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    """Who its holder is taken for; not ``server``. Default: the caller."""
     role: Role | None = None
     """Default: the caller's."""
-    ttl_s: float | None = None
+    ttl_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Seconds until it expires unused. Default: 60."""
 
 

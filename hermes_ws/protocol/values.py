@@ -32,6 +32,7 @@ __all__ = [
     "MessageItem",
     "OnExpire",
     "Option",
+    "PendingSteer",
     "ProgressInfo",
     "Question",
     "QueuedRun",
@@ -463,6 +464,17 @@ Item: TypeAlias = MessageItem | ReasoningItem | ToolCallItem
 """One thing in a conversation's folded history."""
 
 
+class PendingSteer(Value, frozen=True, kw_only=True):
+    """Text that was said to the active run and that it has not heard yet."""
+
+    steer_id: str
+    """As `run.steer` was answered."""
+    text: str
+    """What was said."""
+    by: By
+    """Who said it."""
+
+
 class RunSummary(Value, frozen=True, kw_only=True):
     """The active run, as a snapshot has it."""
 
@@ -486,6 +498,8 @@ class RunSummary(Value, frozen=True, kw_only=True):
     """Of its finished steps."""
     retry_of: str | None = None
     """The failed run whose journal it goes on from."""
+    steers: list[PendingSteer] | None = None
+    """What it will hear between two steps; absent when nothing waits."""
 
 
 class QueuedRun(Value, frozen=True, kw_only=True):

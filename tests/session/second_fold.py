@@ -56,7 +56,7 @@ class SecondFold:
         self.seen: set[str] = {_id(item) for item in self.items} | set(self.interactions)
         self.open = {_id(i): i for i in self.items if i.get("status") in ("in_progress", "started", "executing")}
         self.executing_at: dict[str, int] = {}
-        self.steers: dict[str, str] = {}
+        self.steers: dict[str, str] = {s["steer_id"]: s["text"] for s in (self.run or {}).get("steers", [])}
         self.promised: dict[str, str] = {}
         self.waited_for: list[str] = list(self.interactions)
         self.step_open: bool | None = False if self.run is None else None
@@ -164,10 +164,10 @@ class SecondFold:
         if disposition == "pending":
             self._new(steer_id)
             self.steers[steer_id] = e["text"]
+            self._show_steer({key: e[key] for key in ("steer_id", "text", "by")})
             return
-        # A snapshot does not show the steers that are pending.
-        text = self.steers.pop(steer_id, None)
-        _must(text == e["text"] or (text is None and not self.from_start), "guarantee 4: this steer is not pending")
+        _must(self.steers.pop(steer_id, None) == e["text"], "guarantee 4: this steer is not pending")
+        self._hide_steer(steer_id)
         _must(("new_run_id" in e) == (disposition == "queued"), "new_run_id goes with queued")
         if disposition == "applied":
             self._said_by_user(steer_id, e["run_id"], e["text"], steered=True)
@@ -356,6 +356,17 @@ class SecondFold:
         item = self.open.get(name)
         _must(item["type"] == kind if item else not self.complete, f"guarantee 4: {kind} {name} is not open")
         return item
+
+    def _show_steer(self, steer: Json) -> None:
+        assert self.run is not None
+        self.run["steers"] = [*self.run.get("steers", []), steer]
+
+    def _hide_steer(self, steer_id: str) -> None:
+        assert self.run is not None
+        left = [steer for steer in self.run["steers"] if steer["steer_id"] != steer_id]
+        self.run.pop("steers")
+        if left:
+            self.run["steers"] = left
 
     def _said_by_user(self, item_id: str, run_id: str, said: str | list[Json], *, steered: bool = False) -> None:
         content = [{"type": "text", "text": said}] if isinstance(said, str) else said
