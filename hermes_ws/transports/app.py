@@ -180,6 +180,7 @@ class App:
                 CommandError: _on_command_error,
                 StoreError: _on_store_error,
                 HTTPException: _on_http_exception,
+                Exception: _on_crash,
             },
         )
         return _Gate(app, self._access)
@@ -199,7 +200,8 @@ class App:
 
     async def _conversations(self, request: Request) -> Response:
         principal = self._identify(request, None)
-        limit = min(_count(request, "limit", self._limits.page_conversations), self._limits.page_conversations)
+        most = self._limits.page_conversations
+        limit = min(max(_count(request, "limit", most), 1), most)
         try:
             page = await self._runtime.store.conversations(
                 principal.namespace, limit=limit, cursor=request.query_params.get("cursor")
@@ -284,18 +286,21 @@ class App:
         except msgspec.MsgspecError as error:
             what, path = invalid_value(error)
             raise CommandError("invalid_frame", f"a ticket request: {what}", path=path) from None
-        if not _is_id(asked.conversation):
+        except RecursionError:
+            raise CommandError("invalid_frame", "a ticket request: the JSON is nested too deeply") from None
+        conversation_id = new_id("conv") if asked.conversation == "new" else asked.conversation
+        if not _is_id(conversation_id):
             raise CommandError("invalid_frame", "that is no conversation id", path="$.conversation")
         server = self._settings.server
         ttl_s = min(max(asked.ttl_s or server.ticket_ttl_s, 1.0), server.ticket_ttl_max_s)
         ticket = self._access.issue(
-            principal, conversation_id=asked.conversation, name=asked.principal, role=asked.role, ttl_s=ttl_s
+            principal, conversation_id=conversation_id, name=asked.principal, role=asked.role, ttl_s=ttl_s
         )
         grant = TicketGrant(
             ticket=ticket,
-            conversation=asked.conversation,
+            conversation=conversation_id,
             expires_at=int((time.time() + ttl_s) * 1000),
-            url=f"{request.scope[_ROOT]}/ws/{asked.conversation}?ticket={ticket}",
+            url=f"{request.scope[_ROOT]}/ws/{conversation_id}?ticket={ticket}",
         )
         return _json(grant, 201)
 
@@ -460,6 +465,11 @@ async def _on_command_error(request: Request, error: Exception) -> Response:
 
 async def _on_store_error(request: Request, error: Exception) -> Response:
     return _refusal(CommandError("internal", "the log cannot be read"), None)
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    """The body; Starlette raises the error again for the server's log."""
+    return _refusal(CommandError("internal", "the server failed at this; its log says why"), None)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -170,6 +170,8 @@ class Access:
             raise CommandError("not_permitted", f"a {principal.role} cannot give away the role {wanted}", path="$.role")
         if not principal.may_open(conversation_id):
             raise CommandError("not_permitted", "your key does not reach that conversation", path="$.conversation")
+        if name == "server":
+            raise CommandError("not_permitted", "'server' is who does what nobody asked for", path="$.principal")
         self._forget_expired()
         if len(self._tickets) >= self._most_tickets:
             raise CommandError("overloaded", "too many tickets are open", retry_after_ms=1000)

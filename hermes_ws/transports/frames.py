@@ -37,6 +37,11 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             extensions = cast(dict[str, Any], self.scope.get("extensions"))
             extensions[EXTENSION] = self.frame_connection
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # or uvicorn logs an error for every refusal
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.frame_connection.writable = False
