@@ -156,21 +156,26 @@ class Server:
         settings: str | None = None,
         environment: dict[str, str] | None = None,
         key: str | None = None,
+        file_limit_bytes: int | None = None,
     ) -> Self:
-        """``settings`` is a TOML file's text; ``environment`` is added to a clean one."""
+        """``settings`` is a TOML file's text; ``environment`` is added to a clean one; no file may grow beyond
+        ``file_limit_bytes``, as if the disk were full."""
         data.mkdir(parents=True, exist_ok=True)
         given = ["--data", str(data), "--port", "0", *arguments]
         if settings is not None:
             file = data / "settings.toml"
             file.write_text(settings)
             given += ["--config", str(file)]
-        return cls._launch(data, given, clean_environment() | (environment or {}), key)
+        wrapper = [] if file_limit_bytes is None else ["prlimit", f"--fsize={file_limit_bytes}"]
+        return cls._launch(data, given, clean_environment() | (environment or {}), key, wrapper)
 
     @classmethod
-    def _launch(cls, data: Path, given: list[str], environment: dict[str, str], key: str | None) -> Self:
+    def _launch(
+        cls, data: Path, given: list[str], environment: dict[str, str], key: str | None, wrapper: list[str]
+    ) -> Self:
         logs = data / f"log-{uuid.uuid4().hex[:8]}"
         logs.mkdir()
-        process = cls.spawn(given, environment, logs)
+        process = cls._spawn([*wrapper, sys.executable, "-m", "hermes_ws.cli", "serve", *given], environment, logs)
         try:
             url = _ready(process, logs)
         except BaseException:
@@ -182,12 +187,12 @@ class Server:
         return cls(data, url, key, process, logs)
 
     @staticmethod
-    def spawn(arguments: list[str], environment: dict[str, str], logs: Path) -> subprocess.Popen[bytes]:
+    def _spawn(command: list[str], environment: dict[str, str], logs: Path) -> subprocess.Popen[bytes]:
         out: IO[bytes]
         err: IO[bytes]
         with (logs / "out").open("wb") as out, (logs / "err").open("wb") as err:
             return subprocess.Popen(
-                [sys.executable, "-m", "hermes_ws.cli", "serve", *arguments],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -246,6 +246,48 @@ async def test_a_ticket_never_widens_the_one_that_asked(server: Server) -> None:
     assert worse.json()["path"] == "$.role"
 
 
+@pytest.mark.parametrize(
+    ("fields", "status", "path"),
+    [
+        ({"principal": ""}, 400, "$.principal"),
+        ({"principal": "x" * 129}, 400, "$.principal"),
+        ({"principal": "server"}, 403, "$.principal"),
+        ({"ttl_s": -1}, 400, "$.ttl_s"),
+        ({"ttl_s": "soon"}, 400, "$.ttl_s"),
+    ],
+)
+async def test_a_ticket_request_that_cannot_be_is_refused_with_the_place(
+    server: Server, fields: Json, status: int, path: str
+) -> None:
+    async with server.http() as http:
+        answer = await http.post("/api/tickets", json={"conversation": "demo", **fields})
+        deep = await http.post("/api/tickets", content=b'{"x":' * 100_000)
+    assert (answer.status_code, answer.json()["path"]) == (status, path)
+    assert deep.status_code == 400
+
+
+async def test_a_ticket_for_new_names_the_conversation_that_it_opens(server: Server) -> None:
+    grant = await ticket_for(server, "new")
+    assert grant["conversation"] != "new"
+    async with server.socket(grant["conversation"], key="", ticket=grant["ticket"]) as socket:
+        assert (await socket.greeted())["conversation_id"] == grant["conversation"]
+
+
+async def test_a_holder_of_a_ticket_in_another_name_gets_no_terminal_unless_the_operator_says_so(
+    server: Server, make_server: MakeServer
+) -> None:
+    for running, status in (
+        (server, "denied"),
+        (make_server(settings="[tools]\nterminal_shared = true\n"), "ok"),
+    ):
+        conversation = fresh()
+        grant = await ticket_for(running, conversation, principal="guest", role="driver")
+        async with running.socket(conversation, key="", ticket=grant["ticket"]) as socket:
+            await socket.ok("conversation.configure", config={"approvals": {"mode": "auto"}})
+            await socket.run("/run id\n/tool list_files {}")
+        assert [call["status"] for call in socket.of("tool.completed")] == [status, "ok"]
+
+
 async def test_a_ticket_is_good_over_http_too_and_only_for_its_conversation(server: Server) -> None:
     conversation = fresh()
     grant = await ticket_for(server, conversation)

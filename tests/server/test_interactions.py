@@ -215,15 +215,17 @@ async def test_an_edit_that_raises_the_risk_is_asked_for_again(server: Server) -
     assert socket.of("tool.executing")[0]["arguments"] == {"command": "rm -rf ./nothing"}
 
 
-async def test_an_edited_approval_for_good_remembers_what_was_shown_not_what_was_typed(server: Server) -> None:
+async def test_an_edited_approval_for_good_remembers_what_was_approved(server: Server) -> None:
     async with server.socket() as socket:
-        await socket.ok("run.start", input="/run echo shown")
-        asked = await socket.asked()
-        await socket.reply(asked, option="conversation", arguments={"command": "echo typed"})
+        await socket.ok("run.start", input="/run echo shown\n/run echo typed\n/run echo shown")
+        await socket.reply(await socket.asked(), option="conversation", arguments={"command": "echo typed"})
+        again = await socket.asked()
+        assert again["tool"]["arguments"] == {"command": "echo shown"}
+        await socket.reply(again, option="deny")
         await socket.until_final()
         [rule] = (await socket.ok("approvals.list"))["rules"]
-        option = next(option for option in asked["options"] if option["id"] == "conversation")
-        assert rule["rule"] == option["rule"]
+    assert rule["rule"]["match"] == {"command": "echo typed"}
+    assert [call["status"] for call in socket.of("tool.completed")] == ["ok", "ok", "denied"]
 
 
 async def test_the_first_valid_answer_wins_and_the_others_get_the_resolution(server: Server) -> None:
