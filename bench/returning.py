@@ -31,7 +31,7 @@ def _ms(times_ns: Sequence[int]) -> float:
 
 def first_event(quick: bool = False) -> Bench:
     """From ``run.start`` leaving a client to the run's first event, and to its first delta, arriving there."""
-    count = 30 if quick else 100
+    count = 20 if quick else 100
     start = msgspec.json.encode({"type": "run.start", "input": msgspec.json.encode(Work(events=1)).decode()}).decode()
     times: dict[bytes, list[int]] = {}
     with ours() as server, stock() as plain, swarm() as clients:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +36,10 @@ class Server:
         self.process = process
 
     def cpu_s(self) -> float:
+        """CPU used so far: by the scheduler's own books where there are some, which are finer than 10 ms."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        with suppress(OSError):
+            return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
         times = self.process.cpu_times()
         return float(times.user + times.system)
 

@@ -68,7 +68,7 @@ INSERT INTO conversations (namespace, id, epoch, head, floor, last_event_at, sum
 _HEAD = "max(head, coalesce((SELECT max(seq) FROM events WHERE conversation = key), 0))"
 _FIND = f"SELECT key, {_HEAD} FROM conversations WHERE namespace = ? AND id = ?"  # noqa: S608
 _TOUCH = """
-UPDATE conversations SET head = max(head, ?), last_event_at = ?, summary = coalesce(?, summary) WHERE key = ?
+UPDATE conversations SET head = ?1, last_event_at = ?2, summary = coalesce(?3, summary) WHERE key = ?4 AND head <= ?1
 """
 _INSERT_EVENTS = "INSERT INTO events (conversation, seq, delta, data) VALUES (?, ?, ?, ?)"
 _PUT_RUN = "INSERT OR REPLACE INTO runs (run_id, conversation, status, options, updated_at) VALUES (?, ?, ?, ?, ?)"
@@ -327,7 +327,7 @@ class _Writer:
         try:
             db.executemany(_INSERT_EVENTS, [(key, seq, delta, data) for seq, (data, delta) in numbered])
         except sqlite3.IntegrityError:
-            raise LogConflict(f"{batch.ref.conversation_id} is not at {batch.head} any more") from None
+            raise _conflict(batch) from None
         self._written += sum(map(len, batch.events)) + 256 * len(batch.events)
         for run in batch.runs:
             db.execute(_PUT_RUN, (run.run_id, key, run.status, run.options, run.updated_at))
@@ -346,10 +346,11 @@ class _Writer:
         """The numbers after ``batch.head`` are ours, if nobody claimed them first: then this, or the insert, fails."""
         place = self._create(db, batch) if batch.head == 0 else self._places.get(batch.ref) or self._find(db, batch)
         if place.head != batch.head:
-            raise LogConflict(f"{batch.ref.conversation_id} is not at {batch.head} any more")
+            raise _conflict(batch)
         place.head += len(batch.events)
         if batch.sync or batch.at - place.touched_at >= TOUCH_MS:
-            db.execute(_TOUCH, (place.head, batch.at, batch.summary, place.key))
+            if db.execute(_TOUCH, (place.head, batch.at, batch.summary, place.key)).rowcount != 1:
+                raise _conflict(batch)
             place.touched_at = batch.at
         return place.key
 
@@ -411,6 +412,10 @@ class _Checkpointer:
             while self._woken.get():
                 with suppress(sqlite3.Error):  # busy or full: the WAL stays longer, nothing is lost
                     db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _conflict(batch: Append) -> LogConflict:
+    return LogConflict(f"{batch.ref.conversation_id} is not at {batch.head} any more")
 
 
 def _store_error(error: sqlite3.Error) -> StoreError:

@@ -32,9 +32,9 @@ def batch(
     """An append of ``events`` after ``head``; the first one of a conversation brings its epoch."""
     more.setdefault("deltas", [False] * len(events))
     more.setdefault("epoch", "ep_1" if head == 0 else None)
-    return Append(
-        ref=ref, head=head, at=more.pop("at", 1_000 + head), sync=True, done=done, events=list(events), **more
-    )
+    more.setdefault("at", 1_000 + head)
+    more.setdefault("sync", True)
+    return Append(ref=ref, head=head, done=done, events=list(events), **more)
 
 
 async def commit(store: Store, head: int, *events: bytes, **more: Any) -> StoreError | None:

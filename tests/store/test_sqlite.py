@@ -40,6 +40,42 @@ async def test_two_writers_cannot_both_claim_a_number(tmp_path: Path) -> None:
     await other.close()
 
 
+async def test_a_conversation_is_as_far_as_its_deltas(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    await commit(store, 0, b"one", at=1_000, summary=b"{}")
+    await commit(store, 1, b"two", at=1_001, deltas=[True], sync=False)
+    await store.close()
+    again = await SqliteStore.open(tmp_path / "log.db")
+    loaded = await again.load(REF)
+    assert loaded is not None
+    assert loaded.head == 2
+    assert [line.head for line in (await again.conversations("home", limit=10, cursor=None)).lines] == [2]
+    assert isinstance(await commit(again, 1, b"another two", deltas=[True], sync=False), LogConflict)
+    assert await commit(again, 2, b"three", deltas=[True], sync=False) is None
+    await again.close()
+
+
+async def test_a_stream_of_deltas_moves_the_time_of_its_conversation_now_and_then(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    await commit(store, 0, b"one", at=1_000)
+    times: list[int] = []
+    for head, at in enumerate((1_500, 1_999, 2_000, 2_999, 3_500), 1):
+        await commit(store, head, b"delta", at=at, deltas=[True], sync=False)
+        times += [line.last_event_at for line in (await store.conversations("home", limit=1, cursor=None)).lines]
+    assert times == [1_000, 1_000, 2_000, 2_000, 3_500]
+    await store.close()
+
+
+async def test_two_writers_of_deltas_cannot_both_claim_a_number(tmp_path: Path) -> None:
+    one, other = await SqliteStore.open(tmp_path / "log.db"), await SqliteStore.open(tmp_path / "log.db")
+    await commit(one, 0, b"one")
+    assert await commit(other, 1, b"two of the other", deltas=[True], sync=False) is None
+    assert isinstance(await commit(one, 1, b"two", deltas=[True], sync=False), LogConflict)
+    assert await commit(one, 2, b"three", deltas=[True], sync=False) is None
+    await one.close()
+    await other.close()
+
+
 _SEEN_THEN_KILLED = """
 import asyncio, os, sys
 from pathlib import Path
