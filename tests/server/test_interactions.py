@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -318,18 +317,6 @@ async def test_an_approval_that_nobody_answers_refuses_and_a_question_tells_the_
     by_name = {call["name"]: call for call in socket.of("tool.completed")}
     assert by_name["terminal"]["status"] == "denied"
     assert "Nobody answered" in by_name["clarify"]["output"]
-
-
-async def test_a_deadline_passes_while_the_server_is_down_and_fires_when_it_is_up(make_server: MakeServer) -> None:
-    server, conversation = make_server(settings=_SHORT), fresh()
-    async with server.socket(conversation) as socket:
-        await socket.ok("run.start", input="/run echo no")
-        asked = await socket.asked()
-    server.kill()
-    await asyncio.sleep(max(0.0, asked["expires_at"] / 1000 - time.time()))
-    server = make_server(data=server.data, settings=_SHORT)
-    log = await server.log(conversation)
-    assert set(terminals(log).values()) == {1}
 
 
 async def test_a_deadline_of_the_run_does_not_count_while_a_person_is_asked(server: Server) -> None:

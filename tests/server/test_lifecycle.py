@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 import subprocess
@@ -185,6 +186,37 @@ async def test_the_epoch_stays_and_the_instance_changes(make_server: MakeServer)
     assert after["epoch"] == before["epoch"]
     assert after["server"]["instance"] != before["server"]["instance"]
     assert after["resume"]["mode"] == "replay"
+
+
+@pytest.mark.parametrize("how", ["restart", "kill", "idle"])
+async def test_a_conversation_is_the_same_after_it_left_memory(make_server: MakeServer, how: str) -> None:
+    settings = "[conversations]\nidle_s = 0.2\n" if how == "idle" else ""
+    server, conversation = make_server(settings=settings), fresh()
+    async with server.socket(conversation) as socket:
+        config = {"approvals": {"mode": "auto"}, "metadata": {"a": [1, {"b": None}]}, "title": "kept"}
+        first = await socket.ok("conversation.configure", config=config, id="first")
+        await socket.ok("run.start", input="/think hm\n/run seq 3\n/par\n/tool list_files {}\n/sleep 0.2\n/say end")
+        await socket.ok("run.steer", text="quick")
+        await socket.until_final()
+        await socket.run("/fail model_auth")
+        await socket.ok("run.start", input="/stream 100000 5")
+        await socket.until("message.delta")
+        await socket.ok("run.stop")
+        await socket.until_final()
+        before = (await socket.ok("snapshot.get"))["snapshot"]
+    if how == "idle":
+        await asyncio.sleep(2.5)
+    else:
+        server.terminate() if how == "restart" else server.kill()
+        await server.exited()
+        server = make_server(data=server.data, settings=settings)
+    async with server.socket(conversation) as socket:
+        hello = await socket.recv()
+        after = await socket.until("snapshot")
+        assert await socket.ok("conversation.configure", config=config, id="first") == first | {"duplicate": True}
+    del after["type"]
+    assert after == before
+    assert hello["head"] == before["at"]
 
 
 # -- the data directory ----------------------------------------------------------------------------------

@@ -314,6 +314,44 @@ async def test_a_page_of_a_long_log_is_replayed_whole(server: Server) -> None:
     assert socket.log == driver.log
 
 
+_TINY = """
+[readers]
+tail_bytes = 3000
+page_events = 7
+chunk_bytes = 600
+write_buffer_bytes = 1000
+[conversations]
+delta_bytes = 50
+"""
+
+
+async def test_readers_that_must_read_the_store_see_what_those_in_the_tail_see(make_server: MakeServer) -> None:
+    server, conversation = make_server(settings=_TINY), fresh()
+
+    async def follow(every: int, exclude: str) -> list[Json]:
+        seen: list[Json] = []
+        after = 0
+        while not any(frame["type"] == "run.completed" for frame in seen[-3:]):
+            async with server.socket(conversation, after=after, exclude=exclude) as socket, soon():
+                while len(socket.log) < every and not socket.of("run.completed"):
+                    await socket.recv()
+                socket.abort()
+            seen += socket.log
+            after = expect_contiguous(socket.log, after=after)
+        return seen
+
+    async with server.socket(conversation, from_="start") as live:
+        await live.ok("run.start", input="/stream 1500 1\n/think " + "hm " * 300 + "\n/say " + "x " * 300)
+        ways = ((1000, ""), (61, ""), (17, "message.delta"), (3, "message.delta,reasoning.delta"))
+        followers = [asyncio.create_task(follow(*way)) for way in ways]
+        await live.until_final()
+        seen = await asyncio.gather(*followers)
+    assert seen[0] == seen[1] == live.log
+    for frames, (_, exclude) in zip(seen, ways, strict=True):
+        left_out = set(exclude.split(","))
+        assert [f for f in frames if f["type"] != "skipped"] == [f for f in live.log if f["type"] not in left_out]
+
+
 # -- HTTP ------------------------------------------------------------------------------------------------
 
 
