@@ -54,8 +54,8 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The most that a client may ask for."""
     snapshot_items: int = 200
     """Newest items in a snapshot."""
-    snapshot_bytes: int = 1_048_576
-    """What those items may weigh together."""
+    snapshot_bytes: int = 786_432
+    """What those items may weigh together; common clients take no frame over 1 MiB."""
     config_bytes: int = 262_144
     """What a conversation's configuration may weigh."""
 
@@ -68,8 +68,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: ToolFilter | None = None
     deadline_ms: int | None = None
     metadata: dict[str, Any] | None = None
-    bounds: ToolFilter | None = None
-    """What the key that started the run may use at most."""
+    bounds: list[ToolFilter] = []
+    """What the keys that started and steered the run may use at most, each."""
 
 
 # -- effects: what the caller does once the events are committed ---------------------------------------

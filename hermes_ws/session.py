@@ -91,6 +91,8 @@ class Session:
         self.options: dict[str, RunOptions] = dict(options or {})
         self._new_id = new_id
         self._resolve_agent = resolve_agent
+        self.holding = False
+        """While true no queued run starts: the server is going down, and the next one will start them."""
         self._failing: dict[str, ErrorInfo] = {}
         self._interrupted: set[str] = set()
         self._now = 0
@@ -117,8 +119,10 @@ class Session:
         return self._decision
 
     def bound(self, run_id: str, bounds: ToolFilter) -> None:
-        """The run may use no more than its starter's key may."""
-        self.options[run_id] = msgspec.structs.replace(self.options[run_id], bounds=bounds)
+        """The run may use no more than the key of whoever started or steered it."""
+        options = self.options.get(run_id, RunOptions())
+        if bounds not in options.bounds:
+            self.options[run_id] = msgspec.structs.replace(options, bounds=[*options.bounds, bounds])
 
     def create(self, now: int) -> Decision:
         """The first event of a conversation; its caller puts it before those of the first command."""
@@ -611,7 +615,7 @@ class Session:
             )
 
     def _start_next(self) -> None:
-        if self.state.active is None and self.state.queue:
+        if self.state.active is None and self.state.queue and not self.holding:
             run = self.state.runs[self.state.queue[0]]
             self._start(run.run_id, run.input, run.by)
 
@@ -619,7 +623,7 @@ class Session:
         """After a restart: what to do with a run whose agent died with the old server, and with the queue."""
         active = self.state.active
         if active is not None:
-            message = "the server stopped while this run was active"
+            message = "the server lost this run: it stopped, or could not write its log"
             return self.end_run(active.run_id, ErrorInfo(code="agent_crashed", message=message, retryable=True), now)
         self._begin(now)
         self._start_next()

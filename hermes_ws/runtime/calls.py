@@ -7,6 +7,7 @@ while a question was open.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +18,7 @@ import structlog
 
 from hermes_ws import policy
 from hermes_ws.decisions import Answer, Ask
-from hermes_ws.errors import CommandError, HermesError, ToolError
+from hermes_ws.errors import CommandError, HermesError, StoreError, ToolError
 from hermes_ws.protocol.values import Choice, InteractionTool, OnExpire, Question, ToolDescription
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.rules import standing_rules
@@ -30,6 +31,7 @@ __all__ = ["Call", "Workshop", "answer_to", "ask_people", "call_id_file", "clari
 
 log = structlog.get_logger("hermes_ws.calls")
 
+_UNANSWERED = {"expired": "nobody answered in time", "cancelled": "the question was cancelled"}
 CLARIFY_ID = "answer"
 """The id of a clarify's one question."""
 
@@ -59,8 +61,10 @@ async def ask_people(conversation: Conversation, run_id: str, question: Ask) -> 
     interaction_id, decision = conversation.session.ask(run_id, question, conversation.now())
     future = conversation.answers.expect(interaction_id)
     conversation.commit(decision)
+    slot = conversation.slot
     try:
-        return await future
+        async with slot.given_up() if slot is not None else nullcontext():
+            return await future
     finally:
         conversation.answers.waiting.pop(interaction_id, None)
 
@@ -86,8 +90,7 @@ def answer_to(answer: Answer) -> Any:
     """The value of a clarify's one answer. Raises :class:`NobodyAnswered`."""
     outcome = answer.resolution.outcome
     if outcome != "answered" or not answer.answers:
-        why = {"expired": "nobody answered in time", "cancelled": "the question was cancelled"}
-        raise NobodyAnswered(why.get(outcome, "no answer was given"))
+        raise NobodyAnswered(_UNANSWERED.get(outcome, "no answer was given"))
     return answer.answers[CLARIFY_ID]
 
 
@@ -130,6 +133,8 @@ class Call(ToolContext):
             outcome = await self._attempt()
         except (ToolError, CommandError) as refused:
             outcome = Outcome("error", str(refused))
+        except StoreError:
+            outcome = Outcome("error", "the log could not be read; the tool did not run")
         except HermesError:
             raise
         except Exception as crash:  # a tool is somebody else's code; its crash is the call's outcome
@@ -144,7 +149,7 @@ class Call(ToolContext):
                 "error", f"there is no tool {self._name!r}; there are {', '.join(sorted(self._workshop.tools))}"
             )
         tool = self._tool.description
-        refusal = await self._approved(tool) or await self._refused_now(tool)
+        refusal = await self._admitted(tool)
         if refusal is not None:
             return refusal
         conversation = self._conversation
@@ -156,21 +161,24 @@ class Call(ToolContext):
         result = await self._tool.call(self, self._arguments)
         return Outcome("error" if result.is_error else "ok", result.output, result)
 
-    async def _approved(self, tool: ToolDescription) -> Outcome | None:
-        """Have the call judged, and people asked as long as policy wants it. A refusal, or None."""
-        shown: policy.Judgement | None = None
+    async def _admitted(self, tool: ToolDescription) -> Outcome | None:
+        """Have the call judged, and people asked as long as policy wants it. A refusal, or None.
+
+        An answer covers ``ask`` for a call no riskier than the one that was shown, and never ``deny``: after each
+        answer policy is asked again, so what was changed while the question was open holds.
+        """
+        approved: policy.Judgement | None = None
         while True:
             judgement = await self._judge(tool)
             if judgement.verdict == "deny":
                 return Outcome("denied", f"Denied: {judgement.reason}.")
             validate_arguments(tool, self._arguments)
-            answered = shown is not None and policy.RISKS.index(judgement.risk) <= policy.RISKS.index(shown.risk)
-            if judgement.verdict == "allow" or answered:
+            if judgement.verdict == "allow" or (approved and _no_riskier(judgement, approved)):
                 return None
-            refusal, edited = await self._ask_approval(tool, judgement)
-            if refusal is not None or not edited:
+            refusal = await self._ask_approval(tool, judgement)
+            if refusal is not None:
                 return refusal
-            shown = judgement
+            approved = judgement
 
     async def _judge(self, tool: ToolDescription) -> policy.Judgement:
         rules = await standing_rules(self._conversation, self._run_id)
@@ -180,32 +188,24 @@ class Call(ToolContext):
             tool,
             self._arguments,
             chosen=config.tools,
-            narrower=[options.tools, options.bounds] if options else [],
+            narrower=[options.tools, *options.bounds] if options else [],
             default=self._workshop.settings.default,
             approvals=config.approvals,
             settings=self._workshop.approvals,
             remembered=rules,
         )
 
-    async def _refused_now(self, tool: ToolDescription) -> Outcome | None:
-        """Policy once more, right before the call runs: an answer that was given covers ``ask``, never ``deny``."""
-        judgement = await self._judge(tool)
-        return Outcome("denied", f"Denied: {judgement.reason}.") if judgement.verdict == "deny" else None
-
-    async def _ask_approval(self, tool: ToolDescription, judgement: policy.Judgement) -> tuple[Outcome | None, bool]:
-        """Ask. Returns a refusal (or None), and whether the arguments were edited."""
+    async def _ask_approval(self, tool: ToolDescription, judgement: policy.Judgement) -> Outcome | None:
+        """Ask, and take over the arguments if they were edited. A refusal, or None."""
         answer = await ask_people(self._conversation, self._run_id, self._question(tool, judgement))
         resolution = answer.resolution
         chosen = next((o for o in answer.asked.options or [] if o.id == resolution.option), None)
-        if resolution.outcome != "answered" or chosen is None or chosen.kind == "deny":
-            why = {"expired": "nobody answered in time", "cancelled": "the question was cancelled"}
-            reason = why.get(resolution.outcome, f"{resolution.by.principal} refused it")
-            comment = f" They said: {resolution.comment}" if resolution.comment else ""
-            return Outcome("denied", f"Denied: {reason}.{comment}"), False
-        if resolution.arguments is None or resolution.arguments == self._arguments:
-            return None, False
-        self._arguments = resolution.arguments
-        return None, True
+        if resolution.outcome == "answered" and chosen is not None and chosen.kind == "allow":
+            self._arguments = resolution.arguments or self._arguments
+            return None
+        reason = _UNANSWERED.get(resolution.outcome, f"{resolution.by.principal} refused it")
+        comment = f" They said: {resolution.comment}" if resolution.comment else ""
+        return Outcome("denied", f"Denied: {reason}.{comment}")
 
     def _question(self, tool: ToolDescription, judgement: policy.Judgement) -> Ask:
         command = self._arguments.get("command")
@@ -328,6 +328,10 @@ def _structured(result: ToolResult, output: str) -> Any:
         return msgspec.json.decode(output, type=dict[str, Any])
     except (msgspec.MsgspecError, RecursionError):
         return None
+
+
+def _no_riskier(one: policy.Judgement, other: policy.Judgement) -> bool:
+    return policy.RISKS.index(one.risk) <= policy.RISKS.index(other.risk)
 
 
 def call_id_file(call_id: str) -> str:

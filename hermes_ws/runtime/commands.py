@@ -49,25 +49,31 @@ async def dispatch(
     runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, reply: Reply
 ) -> None:
     """Do ``command``; ``reply`` is called once, when it is committed or refused."""
-    try:
-        caller.check(command)
-        if isinstance(command, READS):
-            reply(await _read(runtime, conversation, command, caller))
-            return
-        runtime.check_draining()
-        _check(runtime, conversation, command)
-        if isinstance(command, ApprovalsRevoke):
-            await conversation.once(command, caller, reply, lambda: _revoke(conversation, command, caller, reply))
-        elif isinstance(command, ConversationFork):
-            await conversation.once(
-                command, caller, reply, lambda: _fork(runtime, conversation, command, caller, reply)
-            )
-        else:
-            await conversation.execute(command, caller, reply)
-    except CommandError as refused:
-        reply(refused)
-    except StoreError:
-        reply(CommandError("internal", "the log cannot be read; nothing was done"))
+    with conversation.held():
+        try:
+            caller.check(command)
+            if isinstance(command, READS):
+                reply(await _read(runtime, conversation, command, caller))
+            else:
+                await conversation.once(
+                    command, caller, reply, lambda: _do(runtime, conversation, command, caller, reply)
+                )
+        except CommandError as refused:
+            reply(refused)
+        except StoreError:
+            reply(CommandError("internal", "the log cannot be read; nothing was done"))
+
+
+async def _do(runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, reply: Reply) -> None:
+    """A command that is known to be new. One that was done before is answered without these checks."""
+    runtime.check_draining()
+    _check(runtime, conversation, command, caller)
+    if isinstance(command, ApprovalsRevoke):
+        await _revoke(conversation, command, caller, reply)
+    elif isinstance(command, ConversationFork):
+        await _fork(runtime, conversation, command, caller, reply)
+    else:
+        conversation.accept(command, caller, conversation.decide(command, caller), reply)
 
 
 # -- reads ---------------------------------------------------------------------------------------------
@@ -108,7 +114,7 @@ def _tools(runtime: Runtime, conversation: Conversation, caller: Caller) -> list
 # -- checks that need more than the session ------------------------------------------------------------
 
 
-def _check(runtime: Runtime, conversation: Conversation, command: Command) -> None:
+def _check(runtime: Runtime, conversation: Conversation, command: Command, caller: Caller) -> None:
     match command:
         case RunStart(agent=str(agent)):
             _must_have_agent(runtime, agent, "$.agent")
@@ -118,7 +124,7 @@ def _check(runtime: Runtime, conversation: Conversation, command: Command) -> No
                 _must_have_agent(runtime, config.agent, "$.config.agent")
             policy.check_ceiling(config.approvals, runtime.settings.approvals)
         case InteractionReply(arguments=dict()):
-            _check_edited(runtime, conversation, command)
+            _check_edited(runtime, conversation, command, caller)
         case RunRetry():
             raise CommandError("unsupported", "run.retry is not supported by this server yet")
         case _:
@@ -131,12 +137,18 @@ def _must_have_agent(runtime: Runtime, name: str, path: str) -> None:
         raise CommandError("not_found", message, path=path)
 
 
-def _check_edited(runtime: Runtime, conversation: Conversation, command: InteractionReply) -> None:
-    """Edited arguments must be what the tool takes; the question stays open otherwise."""
+def _check_edited(runtime: Runtime, conversation: Conversation, command: InteractionReply, caller: Caller) -> None:
+    """Edited arguments must be what the tool takes, and come from somebody who might call it; the question stays
+    open otherwise."""
     asked = conversation.session.state.interactions.get(command.interaction_id)
     tool = runtime.tools.get(asked.tool.name) if asked is not None and asked.tool is not None else None
     if tool is None or command.arguments is None:
         return
+    if not policy.allowed(tool.description, None, [caller.principal.tools], ["*"]):
+        message = (
+            f"your credential does not go as far as {policy.qualified(tool.description)}; answer without arguments"
+        )
+        raise CommandError("not_permitted", message, path="$.arguments")
     try:
         validate_arguments(tool.description, command.arguments)
     except ToolError as problem:
@@ -210,6 +222,7 @@ def _forked(events: list[ev.Event], there: Conversation, boundary: str | None) -
     ended = _ended_runs(events, boundary)
     names = {run_id: new_id("run") for run_id in ended}
     copies: list[ev.Event] = []
+    queue: list[str] = []
     for event in events:
         changes: dict[str, Any] = {"seq": len(copies) + 1}
         if isinstance(event, ev.ConversationCreated):
@@ -217,9 +230,20 @@ def _forked(events: list[ev.Event], there: Conversation, boundary: str | None) -
         elif isinstance(event, ev.RunEvent):
             if event.run_id not in names:
                 continue
-            changes |= _renamed(event, names)
+            changes |= _renamed(event, names) | _repositioned(event, queue)
         copies.append(msgspec.structs.replace(event, **changes))
     return copies
+
+
+def _repositioned(event: ev.RunEvent, queue: list[str]) -> dict[str, int]:
+    """Where a run was queued among those that came along."""
+    if isinstance(event, ev.RunQueued):
+        position = min(event.position, len(queue) + 1)
+        queue.insert(position - 1, event.run_id)
+        return {"position": position}
+    if isinstance(event, ev.RunStarted) and event.run_id in queue:
+        queue.remove(event.run_id)
+    return {}
 
 
 def _ended_runs(events: list[ev.Event], boundary: str | None) -> list[str]:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -26,11 +27,11 @@ import msgspec
 import structlog
 
 from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions
-from hermes_ws.errors import CommandError, StorageFull, StoreError
+from hermes_ws.errors import CommandError, IllegalTransition, StorageFull, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode, fingerprint
-from hermes_ws.protocol.commands import Command
+from hermes_ws.protocol.commands import Command, RunStart, RunSteer
 from hermes_ws.protocol.control import Ok, SnapshotState
 from hermes_ws.protocol.resources import ConversationSummary
 from hermes_ws.protocol.values import ApprovalRule
@@ -55,6 +56,7 @@ _RUN_LIFE = (
     ev.RunWaiting,
     ev.RunResumed,
     ev.RunStopping,
+    ev.RunSteered,
     ev.RunCompleted,
     ev.RunFailed,
     ev.RunCancelled,
@@ -69,6 +71,7 @@ class Host(Protocol):
     store: Store
 
     def now(self) -> int: ...
+    def uptime(self) -> float: ...
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
     def perform(self, conversation: Conversation, effect: Effect) -> None: ...
     def dropped(self, conversation: Conversation) -> None: ...
@@ -93,7 +96,7 @@ class _Pending:
 
     payloads: list[bytes]
     effects: list[Effect]
-    then: Callable[[StoreError | None], None] | None
+    then: list[Callable[[StoreError | None], None]]
 
 
 @dataclass(slots=True)
@@ -134,6 +137,42 @@ class Answers:
             future.set_result(answer)
 
 
+class Slot:
+    """A run's place among those that work at once. While it waits for people, others may have it."""
+
+    def __init__(self, places: anyio.Semaphore) -> None:
+        self._places = places
+        self._waiting = 0
+        self._held = False
+
+    async def __aenter__(self) -> None:
+        await self._take()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._give()
+
+    async def _take(self) -> None:
+        await self._places.acquire()
+        self._held = True
+
+    def _give(self) -> None:
+        if self._held:
+            self._held = False
+            self._places.release()
+
+    @asynccontextmanager
+    async def given_up(self) -> AsyncGenerator[None]:
+        """Meanwhile the place is free; it is taken again when nothing of the run waits any more."""
+        self._waiting += 1
+        self._give()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+        if not (self._waiting or self._held):
+            await self._take()
+
+
 class Conversation:
     """See the top of the module. Everything here runs on the event loop, and nothing but a commit takes time."""
 
@@ -156,7 +195,9 @@ class Conversation:
         self.rules: dict[str, ApprovalRule] = {rule.rule_id: rule for rule in rules}
         self.tail = Tail(self.session.state.head, max_bytes=tail_bytes)
         self.readers: set[Reader] = set()
-        self.used_at = host.now()
+        self.holders = 0
+        self.slot: Slot | None = None
+        self.used_at = host.uptime()
         self.dead = False
         self.answers = Answers()
         self._host = host
@@ -186,6 +227,9 @@ class Conversation:
     def now(self) -> int:
         return self._host.now()
 
+    def uptime(self) -> float:
+        return self._host.uptime()
+
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._host.spawn(work)
 
@@ -193,7 +237,18 @@ class Conversation:
     def idle(self) -> bool:
         """Whether nobody would notice if it left memory."""
         state = self.session.state
-        return not (self.readers or self._pending or self._deltas or state.active or state.queue)
+        used = self.readers or self.holders or self._pending or self._deltas
+        return not (used or state.active or state.queue)
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Keep the conversation in memory meanwhile: somebody works with this very object."""
+        self.holders += 1
+        try:
+            yield
+        finally:
+            self.holders -= 1
+            self.used_at = self.uptime()
 
     def snapshot(self) -> SnapshotState:
         """The state as it is now, which may be ahead of what is committed: show it after :meth:`settled`."""
@@ -235,7 +290,7 @@ class Conversation:
                 then(StoreError("the conversation was dropped after a failed commit"))
             return
         payloads = [encode(event) for event in decision.events]
-        pending = _Pending(payloads, decision.effects, then)
+        pending = _Pending(payloads, decision.effects, [then] if then is not None else [])
         remembered = [effect.rule for effect in decision.effects if isinstance(effect, RememberRule)]
         if not (payloads or command or revoked):
             self._after_all(pending)
@@ -265,9 +320,7 @@ class Conversation:
     def _after_all(self, pending: _Pending) -> None:
         if self._pending:
             self._pending[-1].effects += pending.effects
-            before, after = self._pending[-1].then, pending.then
-            if after is not None:
-                self._pending[-1].then = after if before is None else lambda error: (before(error), after(error))[1]
+            self._pending[-1].then += pending.then
         else:
             self._release(pending, None)
 
@@ -312,8 +365,8 @@ class Conversation:
         if error is None:
             for effect in pending.effects:
                 self._host.perform(self, effect)
-        if pending.then is not None:
-            pending.then(error)
+        for tell in pending.then:
+            tell(error)
 
     def _wake(self) -> None:
         self._wake_due = False
@@ -321,12 +374,16 @@ class Conversation:
             self._advanced.set()
             self._advanced = None
         for reader in tuple(self.readers):
-            reader.wake()
+            try:
+                reader.wake()
+            except Exception:  # one reader's trouble is not the next one's
+                log.exception("reader.crashed", conversation=self.ref.conversation_id)
+                reader.close(CloseCode.INTERNAL, "the server failed at this; reconnect and resume")
 
     async def wait_beyond(self, seq: int, timeout_s: float) -> None:
         """Wait until something after ``seq`` may be seen, but no longer than ``timeout_s``."""
         advanced = self._advanced = self._advanced or asyncio.Event()
-        with anyio.move_on_after(timeout_s):
+        with self.held(), anyio.move_on_after(timeout_s):
             while self.committed <= seq and not self.dead:
                 await advanced.wait()
                 advanced = self._advanced = self._advanced or asyncio.Event()
@@ -391,7 +448,10 @@ class Conversation:
         waiting, self._deltas, self._delta_bytes = self._deltas, deque(), 0
         together, now = Decision(), self.now()
         for one in waiting:
-            together.events += self._delta_events(one, "".join(one.chunks), now)
+            try:
+                together.events += self._delta_events(one, "".join(one.chunks), now)
+            except IllegalTransition:  # an agent that speaks outside its step; nobody else's flush fails for it
+                log.warning("delta.out_of_place", conversation=self.ref.conversation_id, run_id=one.run_id)
         self.commit(together)
         if self._drained is not None:
             self._drained.set()
@@ -408,22 +468,13 @@ class Conversation:
 
     # -- commands --------------------------------------------------------------------------------------
 
-    async def execute(self, command: Command, caller: Caller, reply: Reply) -> None:
-        """Do a command that changes the session. ``reply`` gets its one answer, once it is committed.
-
-        The only thing waited for here is the look-up of an id in the log, so commands keep their order.
-        Raises :class:`CommandError` when it is refused.
-        """
-
-        async def do() -> None:
-            self.accept(command, caller, self.decide(command, caller), reply)
-
-        await self.once(command, caller, reply, do)
-
     async def once(
         self, command: Command, caller: Caller, reply: Reply, do: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
-        """Do it, unless its id says that it was done: then the stored answer is given again (guarantee 5)."""
+        """Do it, unless its id says that it was done: then the stored answer is given again (guarantee 5).
+
+        The only thing waited for before it is the look-up of an id in the log, so commands keep their order.
+        """
         if self.dead:
             raise CommandError("internal", "the conversation is being reloaded; send the command again")
         if command.id is None:
@@ -433,34 +484,44 @@ class Conversation:
             done = self._commands[key] = _Done(_digest(command), None, self.now(), [reply])
             try:
                 await do()
-            except CommandError as refused:
-                del self._commands[key]
+            except BaseException as error:
+                if self._commands.get(key) is done:
+                    del self._commands[key]
+                refused = error if isinstance(error, CommandError) else _failed(error)
                 for waiting in done.waiting:
                     waiting(refused)
+                if not isinstance(error, Exception):
+                    raise
+                if not isinstance(error, (CommandError, StoreError)):
+                    log.exception("command.crashed", conversation=self.ref.conversation_id)
 
     def decide(self, command: Command, caller: Caller) -> Decision:
         """What the session makes of it; the conversation comes into being with its first accepted command."""
         self.flush()
-        fresh = self.session.state.epoch is None
-        created = self.session.create(self.now()).events if fresh else []
+        created = self._create()
         try:
             decision = self.session.command(
                 command, by=caller.by, role=caller.principal.role, via=caller.via, now=self.now()
             )
         except CommandError:
-            if fresh:
+            if created:
                 self.session = self._make_session()
             raise
-        if decision.result.get("disposition") in ("started", "queued") and caller.principal.tools is not None:
+        if isinstance(command, (RunStart, RunSteer)) and caller.principal.tools is not None:
             self.session.bound(decision.result["run_id"], caller.principal.tools)
         decision.events[:0] = created
         return decision
+
+    def _create(self) -> list[ev.Event]:
+        """The first event, if the conversation has none yet."""
+        return self.session.create(self.now()).events if self.session.state.epoch is None else []
 
     def accept(
         self, command: Command, caller: Caller, decision: Decision, reply: Reply, *, revoked: Sequence[str] = ()
     ) -> None:
         """Commit what a command came to, with its ``ok`` under its id, and answer it after that."""
-        self.used_at = self.now()
+        self.used_at = self.uptime()
+        decision.events[:0] = self._create()
         ok = Ok(id=command.id, at=self.session.state.head, **decision.result)
         name = caller.principal.name
         done = self._commands[name, command.id] if command.id is not None else None
@@ -536,7 +597,10 @@ class Conversation:
         self._arm()
 
     def adopt(self, events: list[ev.Event]) -> None:
-        """Begin with these events, as a fork does. Nothing was committed here before."""
+        """Begin with these events, as a fork does. Raises :class:`CommandError` when it has begun already."""
+        if self.session.state.epoch is not None:
+            message = f"conversation {self.ref.conversation_id!r} exists already; choose another id, or none"
+            raise CommandError("id_reused", message, path="$.conversation_id")
         for event in events:
             self.session.state.apply(event)
         self.commit(Decision(events=events))
@@ -552,6 +616,12 @@ def _digest(command: Command) -> bytes:
 
 def _again(ok: Ok) -> Ok:
     return msgspec.structs.replace(ok, duplicate=True)
+
+
+def _failed(error: BaseException) -> CommandError:
+    if isinstance(error, StoreError):
+        return _refusal(error)
+    return CommandError("internal", "the server failed at this; its log says why")
 
 
 def _refusal(error: StoreError) -> CommandError:

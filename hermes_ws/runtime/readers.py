@@ -78,7 +78,13 @@ class Source(Protocol):
         """The last number that may be seen."""
         ...
 
-    def now(self) -> int: ...
+    def now(self) -> int:
+        """Unix ms."""
+        ...
+
+    def uptime(self) -> float:
+        """Seconds, by a clock that only goes forward."""
+        ...
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
 
@@ -119,7 +125,7 @@ class Reader:
         self._skipped_from: int | None = None
         self._catching_up = False
         self._closed = False
-        self.written_at = source.now()
+        self.written_at = source.uptime()
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -165,7 +171,7 @@ class Reader:
     def _take(self, chunk: Chunk) -> None:
         self._cursor, self._skipped_from = chunk.to, chunk.skipped_from
         if chunk.frames:
-            self.written_at = self._source.now()
+            self.written_at = self._source.uptime()
             self._sink.send(chunk.frames, chunk.joined)
 
     async def _catch_up(self) -> None:
@@ -209,11 +215,11 @@ class Reader:
         start, self._skipped_from = self._skipped_from, None
         return told(start, self._cursor)
 
-    def beat(self, now: int) -> None:
+    def beat(self, uptime: float) -> None:
         """Break the silence, if it has lasted and nothing is waiting to be delivered."""
-        silent = now - self.written_at >= self._settings.heartbeat_s * 1000
+        silent = uptime - self.written_at >= self._settings.heartbeat_s
         if silent and self._live_at is None and self._cursor == self._source.committed and self._sink.writable:
-            self._send([*self._flushed(), text_frame(encode(Heartbeat(head=self._cursor, ts=now)))])
+            self._send([*self._flushed(), text_frame(encode(Heartbeat(head=self._cursor, ts=self._source.now())))])
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the client's socket and stop delivering."""
@@ -229,5 +235,5 @@ class Reader:
 
     def _send(self, frames: list[bytes]) -> None:
         if not self._closed:
-            self.written_at = self._source.now()
+            self.written_at = self._source.uptime()
             self._sink.send(frames, b"".join(frames))

@@ -31,7 +31,7 @@ from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.control import GoAway
 from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
 from hermes_ws.runtime.calls import Workshop
-from hermes_ws.runtime.conversation import COMMAND_TTL_MS, Conversation, ConversationSettings
+from hermes_ws.runtime.conversation import COMMAND_TTL_MS, Conversation, ConversationSettings, Slot
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings, RunTurn
 from hermes_ws.session import Session
@@ -120,15 +120,18 @@ class Runtime:
     @asynccontextmanager
     async def running(cls, store: Store, directory: DataDirectory, **parts: Any) -> AsyncGenerator[Runtime]:
         """A runtime at work; on leaving, its agents are let go of where they are, for the next server to take up."""
-        async with anyio.create_task_group() as tasks:
-            runtime = cls(store, directory, tasks=tasks, **parts)
-            tasks.start_soon(runtime._tick_forever)
-            try:
-                await runtime._take_up()
-                yield runtime
-            finally:
-                runtime._closing = True
-                tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                runtime = cls(store, directory, tasks=tasks, **parts)
+                tasks.start_soon(runtime._tick_forever)
+                try:
+                    await runtime._take_up()
+                    yield runtime
+                finally:
+                    runtime._closing = True
+                    tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:  # tasks are guarded: what is in here is the caller's own
+            raise group.exceptions[0] from None
 
     # -- conversations ---------------------------------------------------------------------------------
 
@@ -136,7 +139,7 @@ class Runtime:
         """The conversation, from memory or from the log; a new one is in memory only. Raises :class:`StoreError`."""
         found = self._conversations.get(ref)
         if found is not None:
-            found.used_at = self.now()
+            found.used_at = self.uptime()
             return found
         loading = self._loading.get(ref)
         if loading is None:
@@ -151,8 +154,9 @@ class Runtime:
                 await self._add_deltas(ref, loaded)
             conversation = self._fold(ref, loaded)
             await _end_leftovers(conversation)
-        except Exception as error:  # noqa: BLE001 - whoever waits gets it
-            loading.set_exception(error)
+        except Exception as error:  # whoever waits gets it
+            log.exception("conversation.unreadable", conversation=ref.conversation_id)
+            loading.set_exception(error if isinstance(error, StoreError) else StoreError(f"cannot be folded: {error}"))
             loading.exception()
             return
         finally:
@@ -220,12 +224,16 @@ class Runtime:
 
     async def _take_up(self) -> None:
         for ref in await self.store.unfinished():
-            await self.open(ref)
+            with suppress(StoreError):  # one that cannot be read, which the log has told, keeps no other from its work
+                await self.open(ref)
 
     # -- what conversations ask for --------------------------------------------------------------------
 
     def now(self) -> int:
         return wall_clock()
+
+    def uptime(self) -> float:
+        return time.monotonic()
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._tasks.start_soon(self._guarded, work)
@@ -286,7 +294,7 @@ class Runtime:
         for rule_id in run_rules:
             del conversation.rules[rule_id]
         decision = conversation.session.end_run(run_id, outcome, self.now())
-        conversation.used_at = self.now()
+        conversation.used_at = self.uptime()
         conversation.commit(decision, revoked=run_rules)
 
     async def _outcome(self, conversation: Conversation, run_id: str) -> StopReason | ErrorInfo:
@@ -297,8 +305,9 @@ class Runtime:
             message = f"there is no agent {agent_name!r} on this server any more"
             return ErrorInfo(code="agent_crashed", message=message, retryable=False)
         turn = RunTurn(conversation, run_id, self.workshop(conversation), self.settings.runs)
+        slot = conversation.slot = Slot(self._slots)
         try:
-            async with self._slots:
+            async with slot:
                 return await agent.run(turn)
         except AgentError as error:
             return ErrorInfo(code=error.code, message=error.message, retryable=error.retryable)
@@ -312,18 +321,25 @@ class Runtime:
     # -- time ------------------------------------------------------------------------------------------
 
     async def _tick_forever(self) -> None:
-        forget_at = time.monotonic()
+        forget_at = self.uptime()
         while True:
-            now = self.now()
-            for conversation in tuple(self._conversations.values()):
-                for reader in tuple(conversation.readers):
-                    reader.beat(now)
-                if conversation.idle and now - conversation.used_at > self.settings.conversations.idle_s * 1000:
-                    self._conversations.pop(conversation.ref, None)
-            if time.monotonic() >= forget_at:
-                forget_at = time.monotonic() + FORGET_EVERY_S
-                await self._forget_commands(now)
+            try:
+                self._beat()
+            except Exception:
+                log.exception("tick.crashed")
+            if self.uptime() >= forget_at:
+                forget_at = self.uptime() + FORGET_EVERY_S
+                await self._forget_commands(self.now())
             await anyio.sleep(TICK_S)
+
+    def _beat(self) -> None:
+        """Heartbeats for those who hear nothing, and out of memory with what nobody uses."""
+        uptime = self.uptime()
+        for conversation in tuple(self._conversations.values()):
+            for reader in tuple(conversation.readers):
+                reader.beat(uptime)
+            if conversation.idle and uptime - conversation.used_at > self.settings.conversations.idle_s:
+                self._conversations.pop(conversation.ref, None)
 
     async def _forget_commands(self, now: int) -> None:
         try:
@@ -334,6 +350,8 @@ class Runtime:
     async def drain(self, grace_s: float, reconnect_after_ms: int) -> None:
         """Say goodbye, give what runs some time, then close every socket with the code that says to come back."""
         self.draining = True
+        for conversation in self._conversations.values():
+            conversation.session.holding = True
         for reader in self._readers():
             reader.control(GoAway(reason="the server is going down", reconnect_after_ms=reconnect_after_ms))
         with anyio.move_on_after(grace_s):

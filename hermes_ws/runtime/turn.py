@@ -40,10 +40,13 @@ class RunTurn(Turn):
         self._run_id = run_id
         self._workshop = workshop
         self._settings = settings
-        self._options = self._session.options.get(run_id, RunOptions())
         self._config = self._session.state.config
         self._model = self._session.state.runs[run_id].model
         self._answered = True
+
+    @property
+    def _options(self) -> RunOptions:
+        return self._session.options.get(self._run_id, RunOptions())
 
     # -- what it is ------------------------------------------------------------------------------------
 
@@ -87,7 +90,7 @@ class RunTurn(Turn):
             if policy.allowed(
                 tool.description,
                 self._session.state.config.tools,
-                [self._options.tools, self._options.bounds],
+                [self._options.tools, *self._options.bounds],
                 self._workshop.settings.default,
             )
         ]
@@ -131,10 +134,15 @@ class RunTurn(Turn):
         call_ids, decision = self._session.finish_call(self._run_id, requests, self._now())
         self._answered = True
         self._commit(decision)
-        async with anyio.create_task_group() as group:
-            for call_id, call, tool in zip(call_ids, calls, tools, strict=True):
-                one = Call(self._workshop, self._conversation, self._run_id, call_id, tool, call.name, call.arguments)
-                group.start_soon(one.run)
+        try:
+            async with anyio.create_task_group() as group:
+                for call_id, call, tool in zip(call_ids, calls, tools, strict=True):
+                    one = Call(
+                        self._workshop, self._conversation, self._run_id, call_id, tool, call.name, call.arguments
+                    )
+                    group.start_soon(one.run)
+        except BaseExceptionGroup as failed:  # calls complete as errors by themselves: this is the log, or a bug
+            raise failed.exceptions[0] from None
 
     def _request(self, call: RequestedCall, tool: ToolDescription | None) -> CallRequest:
         return CallRequest(

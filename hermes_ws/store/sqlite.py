@@ -30,6 +30,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 import aiosqlite
+import structlog
 
 from hermes_ws.errors import LogConflict, StorageFull, StoreError
 from hermes_ws.store.base import (
@@ -49,17 +50,20 @@ from hermes_ws.store.paging import cursor_of, page_of, position_of
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
+log = structlog.get_logger("hermes_ws.store")
 
 GROUP: Final = 512
 """Most appends in one transaction."""
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 """WAL growth after which the checkpointer is woken."""
+COMMIT_BYTES: Final = 8 * 1024
+"""About what a transaction writes to the WAL beside its events: whole pages, however little changed in them."""
 TOUCH_MS: Final = 1_000
 """How far behind ``last_event_at`` may be while nothing but deltas come."""
 PLACES: Final = 1_000
 """Conversations whose key and head the writer remembers; when there are more, it looks them up again."""
-EVENT_BYTES: Final = 128
-"""About what the smallest event weighs: a page that is bounded in bytes has no more than so many of them."""
+FIRST_ROWS: Final = 8
+"""Rows read first of a page, to learn what its events weigh."""
 
 _KEY = "SELECT key FROM conversations WHERE namespace = ? AND id = ?"
 _INSERT_CONVERSATION = """
@@ -156,13 +160,20 @@ class SqliteStore:
         )
 
     async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
-        rows = await self._all(
-            f"SELECT seq, data FROM events WHERE conversation = ({_KEY}) AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
-            *ref,
-            after,
-            min(limit, max_bytes // EVENT_BYTES + 1),
-        )
-        return page_of([StoredEvent._make(row) for row in rows], max_bytes)
+        """A few rows first, then as many as will fit by what those weigh: a page of large events reads no hundreds."""
+        sql = f"SELECT seq, data FROM events WHERE conversation = ({_KEY}) AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+        events: list[StoredEvent] = []
+        weight, wanted = 0, min(limit, FIRST_ROWS)
+        while wanted > 0:
+            rows = await self._all(sql, *ref, after, wanted)
+            events += map(StoredEvent._make, rows)
+            weight += sum(len(data) for _, data in rows)
+            if len(rows) < wanted or weight >= max_bytes:
+                break
+            after = events[-1].seq
+            average = max(1, weight // len(events))
+            wanted = min(limit - len(events), (max_bytes - weight) // average + 1)
+        return page_of(events, max_bytes)
 
     async def command(self, ref: ConversationRef, principal: str, command_id: str) -> CommandRow | None:
         rows = await self._all(
@@ -207,7 +218,10 @@ class SqliteStore:
 
 def _tell(outcomes: list[tuple[Append, StoreError | None]]) -> None:
     for batch, error in outcomes:
-        batch.done(error)
+        try:
+            batch.done(error)
+        except Exception:  # one conversation's trouble is not the next one's
+            log.exception("append.not_told", conversation=batch.ref.conversation_id)
 
 
 @dataclass(slots=True)
@@ -309,11 +323,15 @@ class _Writer:
             for batch in group:
                 self._keep(db, batch)
             db.execute("COMMIT")
-        except (sqlite3.Error, LogConflict) as error:
+        except Exception as error:  # whatever it is: the thread goes on, and who waits is told
             self._places.clear()
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
-            return error if isinstance(error, LogConflict) else _store_error(error)
+            if isinstance(error, sqlite3.Error):
+                return _store_error(error)
+            if not isinstance(error, LogConflict):
+                log.exception("append.crashed")
+            return error if isinstance(error, LogConflict) else StoreError(f"the append cannot be kept: {error!r}")
         return None
 
     def _set_sync(self, db: sqlite3.Connection, full: bool) -> None:
@@ -328,7 +346,7 @@ class _Writer:
             db.executemany(_INSERT_EVENTS, [(key, seq, delta, data) for seq, (data, delta) in numbered])
         except sqlite3.IntegrityError:
             raise _conflict(batch) from None
-        self._written += sum(map(len, batch.events)) + 256 * len(batch.events)
+        self._written += sum(map(len, batch.events))
         for run in batch.runs:
             db.execute(_PUT_RUN, (run.run_id, key, run.status, run.options, run.updated_at))
         for asked in batch.interactions:
@@ -377,13 +395,14 @@ class _Writer:
         return place
 
     def _keep_wal_small(self, db: sqlite3.Connection) -> None:
+        self._written += COMMIT_BYTES
         if self._written < CHECKPOINT_BYTES:
             return
         self._written = 0
         with suppress(OSError):
             if self._wal.stat().st_size > self._wal_limit_bytes:
                 with suppress(sqlite3.Error):
-                    db.execute("PRAGMA wal_checkpoint(RESTART)")
+                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 return
         self._checkpointer.wake()
 
