@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -217,6 +219,31 @@ async def test_a_conversation_is_the_same_after_it_left_memory(make_server: Make
     del after["type"]
     assert after == before
     assert hello["head"] == before["at"]
+
+
+async def test_a_conversation_that_cannot_be_read_keeps_no_other_from_its_work(make_server: MakeServer) -> None:
+    server, broken, sound = make_server(), fresh(), fresh()
+    for conversation in (broken, sound):
+        async with server.socket(conversation) as socket:
+            await socket.ok("run.start", input="/ask hm?")
+            await socket.asked()
+    server.kill()
+    with closing(sqlite3.connect(server.data / "hermes-ws.db")) as database, database:
+        changed = database.execute(
+            "UPDATE events SET data = ? WHERE seq = 2 AND conversation = (SELECT key FROM conversations WHERE id = ?)",
+            (b"rotten", broken),
+        )
+        assert changed.rowcount == 1
+    server = make_server(data=server.data)
+    assert "run.failed" in {event["type"] for event in await server.log(sound)}
+    async with server.http() as http:
+        answer = await http.get(f"/api/conversations/{broken}/events")
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+        assert (await http.get("/api/conversations")).status_code == 200
+    async with server.socket(broken, subprotocols=["hermes.v1"]) as socket:
+        assert (await socket.closed())[0] == 4500
+    async with server.socket(sound) as socket:
+        await socket.run("hi")
 
 
 # -- the data directory ----------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ async def test_a_reader_that_takes_nothing_is_aborted_and_harms_nobody(make_serv
         lines = [await asyncio.to_thread(stalled_line, server, conversation) for _ in range(20)]
         await wait_for(lambda: len(open_files(server)) >= unloaded + 20)
         before = resident_kb(server.pid)
-        for _ in range(50):
+        for _ in range(30):
             final = await socket.run("/say " + "x" * 50_000)
         assert expect_contiguous(socket.log) == final["seq"]
         assert resident_kb(server.pid) - before < 60_000
@@ -262,7 +262,7 @@ def _gone(lines: list[sockets.socket]) -> None:
         with line, suppress(ConnectionResetError):
             while data := line.recv(65_536):
                 received += data
-        assert received.count(b'"type":"run.completed"') < 50
+        assert received.count(b'"type":"run.completed"') < 30
 
 
 async def test_a_slow_reader_falls_behind_and_catches_up_with_everything(server: Server) -> None:
@@ -279,7 +279,7 @@ async def test_a_slow_reader_falls_behind_and_catches_up_with_everything(server:
 
 
 async def test_a_client_that_sends_without_reading_its_answers_is_held_not_buffered(make_server: MakeServer) -> None:
-    server = make_server(settings="[readers]\nstall_s = 2.0\n[limits]\ncontrol_backlog = 16\n")
+    server = make_server(settings="[readers]\nstall_s = 2.0\n")
     conversation = fresh()
     async with server.socket(conversation) as other:
         line = await asyncio.to_thread(stalled_line, server, conversation)
