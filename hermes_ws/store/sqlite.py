@@ -23,6 +23,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,31 +254,35 @@ class _Writer:
         self._places: dict[ConversationRef, _Place] = {}
         self._full: bool | None = None
         self._written = 0
+        self._stopped = False
 
     def start(self) -> None:
         self._thread.start()
 
     def put(self, batch: Append) -> None:
-        self._queue.put(batch)
+        if self._stopped:
+            self._report([(batch, StoreError("the log is closed"))])
+        else:
+            self._queue.put(batch)
 
     async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` on the writer's thread, between two transactions."""
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[T] = loop.create_future()
+        if self._stopped:
+            raise StoreError("the log is closed")
+        result: Future[T] = Future()
 
         def run(db: sqlite3.Connection) -> None:
             try:
-                value = work(db)
+                result.set_result(work(db))
             except sqlite3.Error as error:
-                loop.call_soon_threadsafe(result.set_exception, _store_error(error))
-            else:
-                loop.call_soon_threadsafe(result.set_result, value)
+                result.set_exception(_store_error(error))
 
         self._queue.put(run)
-        return await result
+        return await asyncio.shield(asyncio.wrap_future(result))
 
     def stop(self) -> None:
         """Finish what is queued and end the thread."""
+        self._stopped = True
         self._queue.put(None)
         self._thread.join()
         self._checkpointer.stop()

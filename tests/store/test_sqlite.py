@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from hermes_ws.store.base import ConversationRef
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.migrations import APPLICATION_ID, MIGRATIONS, migrate
 from hermes_ws.store.sqlite import SqliteStore
-from tests.store.conftest import REF, commit
+from tests.store.conftest import REF, batch, commit
 
 
 async def test_the_log_survives_being_closed_and_opened(tmp_path: Path) -> None:
@@ -204,3 +206,68 @@ def test_names_on_disk_say_nothing_of_ids(tmp_path: Path) -> None:
     assert "secret" not in directory.workdir(secret).name
     assert directory.workdir(secret) != directory.workdir(other)
     directory.close()
+
+
+async def test_a_page_of_large_events_reads_few_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    await commit(store, 0, *[b"x" * 30_000] * 200)
+    fetched: list[int] = []
+    fetch = store._all
+
+    async def counting(sql: str, *parameters: Any) -> list[Any]:
+        rows = await fetch(sql, *parameters)
+        fetched.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(store, "_all", counting)
+    assert len(await store.read(REF, after=0, limit=1_000, max_bytes=65_536)) == 2
+    assert sum(fetched) <= 16
+    await store.close()
+
+
+async def test_after_a_burst_the_wal_is_small_again_and_the_writer_free_of_checkpoints(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db", wal_limit_bytes=8_000_000)
+    head = 0
+    for _ in range(40):
+        assert await commit(store, head, b"x" * 1_000_000) is None
+        head += 1
+    wal = tmp_path / "log.db-wal"
+    await commit(store, head, b"x" * 4_500_000)
+    await commit(store, head + 1, b"x")
+    assert wal.stat().st_size < 20_000_000
+    await store.close()
+
+
+async def test_one_conversations_trouble_does_not_keep_the_next_from_being_told(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    told: list[str] = []
+    both = asyncio.Event()
+
+    def broken(error: StoreError | None) -> None:
+        raise RuntimeError("trouble")
+
+    def sane(error: StoreError | None) -> None:
+        told.append("sane")
+        both.set()
+
+    store.append(batch(0, b"one", done=broken))
+    store.append(batch(0, b"one", done=sane, ref=ConversationRef("home", "other")))
+    await asyncio.wait_for(both.wait(), 10)
+    assert told == ["sane"]
+    await store.close()
+
+
+async def test_an_append_that_cannot_be_bound_is_refused_and_the_writer_goes_on(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    assert isinstance(await commit(store, 0, b"one", at="noon"), StoreError)
+    assert isinstance(await commit(store, 0, b"one", runs=["no row"]), StoreError)
+    assert await commit(store, 0, b"one") is None
+    await store.close()
+
+
+async def test_a_closed_log_refuses(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "log.db")
+    await store.close()
+    assert isinstance(await commit(store, 0, b"one"), StoreError)
+    with pytest.raises(StoreError, match="closed"):
+        await store.forget_commands(0)
