@@ -19,6 +19,7 @@ from hermes_ws.protocol.values import (
     Role,
     ToolFilter,
 )
+from hermes_ws.ranges import AtLeastOne, NonNegative, WholeSeconds
 
 __all__ = [
     "Answer",
@@ -40,23 +41,23 @@ UNANSWERED: Final = OnExpire(cancel=True)
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[sessions]`` of the configuration: bounds on one conversation."""
 
-    queue_length: int = 32
+    queue_length: NonNegative = 32
     """Runs that may wait; one more is ``queue_full``."""
-    open_interactions: int = 64
+    open_interactions: AtLeastOne = 64
     """Interactions that may be open at once; one more is refused to the agent."""
-    pending_steers: int = 32
+    pending_steers: NonNegative = 32
     """Steers that may wait for the next step; one more is ``overloaded``."""
-    interaction_timeout_s: int = 86_400
+    interaction_timeout_s: WholeSeconds = 86_400
     """How long a question stays open: people go to lunch."""
-    run_deadline_s: int = 3_600
+    run_deadline_s: WholeSeconds = 3_600
     """A run's time when nothing names one, waits for people not counted."""
-    run_deadline_max_s: int = 86_400
+    run_deadline_max_s: WholeSeconds = 86_400
     """The most that a client may ask for."""
-    snapshot_items: int = 200
+    snapshot_items: AtLeastOne = 200
     """Newest items in a snapshot."""
-    snapshot_bytes: int = 786_432
+    snapshot_bytes: AtLeastOne = 786_432
     """What those items may weigh together; common clients take no frame over 1 MiB."""
-    config_bytes: int = 262_144
+    config_bytes: AtLeastOne = 262_144
     """What a conversation's configuration may weigh."""
 
 

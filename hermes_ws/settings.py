@@ -11,13 +11,14 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
 from hermes_ws.decisions import SessionLimits
 from hermes_ws.errors import SettingsError
 from hermes_ws.policy import ApprovalSettings
+from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds
 from hermes_ws.runtime.conversation import ConversationSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
@@ -62,57 +63,55 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The agent of conversations that name none."""
     model_name: str = "hermes-agent"
     """What the OpenAI-compatible routes (which are not there yet) call the default agent."""
-    drain_grace_s: float = 10.0
+    drain_grace_s: Pause = 10.0
     """On SIGTERM: the time that runs get before sockets are closed."""
-    reconnect_after_ms: int = 1_000
+    reconnect_after_ms: NonNegative = 1_000
     """What clients are told to wait before they come back after a drain."""
-    ticket_ttl_s: float = 60.0
+    ticket_ttl_s: Seconds = 60.0
     """How long a ticket is good when its request names no time."""
-    ticket_ttl_max_s: float = 3_600.0
+    ticket_ttl_max_s: Seconds = 3_600.0
     """The longest that a request may name."""
-    tickets: int = 10_000
+    tickets: NonNegative = 10_000
     """Tickets that may be open at once."""
-    ping_interval_s: float = 20.0
+    ping_interval_s: Seconds = 20.0
     """WebSocket pings, to notice dead lines."""
-    ping_timeout_s: float = 20.0
+    ping_timeout_s: Seconds = 20.0
     """How long an unanswered ping is waited for."""
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[limits]``: what a client may send. ``hello`` tells those that clients need."""
 
-    frame_bytes: int = 1_048_576
+    frame_bytes: AtLeastOne = 1_048_576
     """A larger frame is answered with ``too_large``."""
-    frame_bytes_max: int = 16_777_216
+    frame_bytes_max: AtLeastOne = 16_777_216
     """A frame larger than this closes the socket (1009) without being read."""
-    body_bytes: int = 10_000_000
-    """A larger HTTP body is refused with 413."""
-    sockets: int = 10_000
+    body_bytes: AtLeastOne = 10_000_000
+    """A larger HTTP body is refused with 413; a command's may be no larger than ``frame_bytes``."""
+    sockets: AtLeastOne = 10_000
     """Open sockets; one more is told to come back later (4529)."""
-    commands_in_flight: int = 256
+    commands_in_flight: AtLeastOne = 256
     """Unanswered commands of one socket; one more is ``overloaded``."""
-    control_backlog: int = 256
-    """Answers that may wait for a socket which does not read; then its commands wait too."""
-    page_events: int = 1_000
+    page_events: AtLeastOne = 1_000
     """Most events in one HTTP page; a larger ``limit`` is clamped to it."""
-    page_conversations: int = 200
+    page_conversations: AtLeastOne = 200
     """Most conversations in one HTTP page."""
-    wait_ms: int = 30_000
+    wait_ms: NonNegative = 30_000
     """The longest that a request for events may wait for some."""
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[store]``: the log."""
 
-    wal_limit_bytes: int = 67_108_864
+    wal_limit_bytes: AtLeastOne = 67_108_864
     """Size of the write-ahead log at which the writer stops to check-point it."""
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[log]``: the server's own diagnostics, on stderr."""
 
-    level: str = "info"
-    """``debug``, ``info``, ``warning`` or ``error``."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written."""
     json: bool = False
     """One JSON object a line instead of text."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hermes_ws.errors import SettingsError
-from hermes_ws.settings import load
+from hermes_ws.settings import Settings, load
 
 
 def test_later_sources_win_and_each_value_knows_its_source(tmp_path: Path) -> None:
@@ -79,3 +80,39 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_variable_is_refused_by_its_name(variable: str, value: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load(file=None, environment={variable: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[limits]\npage_events = 0", "limits.page_events"),
+        ("[limits]\nwait_ms = -1", "limits.wait_ms"),
+        ("[runs]\nconcurrent = 0", "runs.concurrent"),
+        ("[readers]\nheartbeat_s = 0", "readers.heartbeat_s"),
+        ("[readers]\nstall_s = inf", "readers.stall_s"),
+        ("[readers]\nstall_s = nan", "readers.stall_s"),
+        ("[conversations]\nidle_s = -0.1", "conversations.idle_s"),
+        ("[sessions]\ninteraction_timeout_s = -5", "sessions.interaction_timeout_s"),
+        ("[tools]\nterminal_timeout_s = -5.0", "tools.terminal_timeout_s"),
+        ("[server]\nticket_ttl_s = 0", "server.ticket_ttl_s"),
+        ("[log]\nlevel = 'loud'", "log.level"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_by_its_name(tmp_path: Path, text: str, name: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=rf"^{name} is wrong: .* \(from file"):
+        load(file=file, environment={})
+
+
+def test_every_number_has_a_range() -> None:
+    for section in msgspec.structs.fields(Settings):
+        for field in msgspec.structs.fields(section.type) if isinstance(section.type, type) else ():
+            if isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
+                assert hasattr(field.type, "__metadata__"), f"{section.name}.{field.name}"
+
+
+@pytest.mark.parametrize("variable", ["HERMES_WS_LIMITS_PAGE_EVENTS", "HERMES_WS_RUNS_CONCURRENT"])
+def test_a_variable_out_of_range_is_refused_too(variable: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable} is wrong: Expected `int` >= 1"):
+        load(file=None, environment={variable: "0"})

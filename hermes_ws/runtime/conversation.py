@@ -35,6 +35,7 @@ from hermes_ws.protocol.commands import Command, RunStart, RunSteer
 from hermes_ws.protocol.control import Ok, SnapshotState
 from hermes_ws.protocol.resources import ConversationSummary
 from hermes_ws.protocol.values import ApprovalRule
+from hermes_ws.ranges import AtLeastOne, Pause
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.tail import Tail
@@ -80,13 +81,13 @@ class Host(Protocol):
 class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[conversations]`` of the configuration: what one of them may take of the server's memory."""
 
-    idle_s: float = 60.0
+    idle_s: Pause = 60.0
     """A conversation that nobody uses leaves memory after so long."""
-    delta_bytes: int = 65_536
+    delta_bytes: AtLeastOne = 65_536
     """Deltas of one item that wait together merge up to this size."""
-    backlog_bytes: int = 262_144
+    backlog_bytes: AtLeastOne = 262_144
     """Uncommitted output after which an agent is made to wait."""
-    recent_commands: int = 256
+    recent_commands: AtLeastOne = 256
     """Answered command ids kept in memory; older ones are looked up in the log."""
 
 

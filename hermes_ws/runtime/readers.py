@@ -21,6 +21,7 @@ from hermes_ws.errors import StoreError
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.control import ControlBase, Heartbeat, Live, Snapshot
+from hermes_ws.ranges import AtLeastOne, Seconds
 from hermes_ws.runtime.tail import Chunk, Tail, page_chunk, text_frame, told
 from hermes_ws.store.base import ConversationRef, Store
 
@@ -32,17 +33,17 @@ log = structlog.get_logger("hermes_ws.readers")
 class ReaderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[readers]`` of the configuration."""
 
-    heartbeat_s: float = 20.0
+    heartbeat_s: Seconds = 20.0
     """Silence after which a reader is told that the server is there."""
-    stall_s: float = 30.0
+    stall_s: Seconds = 30.0
     """A socket that accepts no byte for so long, with something to send, is aborted."""
-    write_buffer_bytes: int = 32_768
+    write_buffer_bytes: AtLeastOne = 32_768
     """What may wait in a socket's buffer before its reader is left to fall behind."""
-    chunk_bytes: int = 65_536
+    chunk_bytes: AtLeastOne = 65_536
     """Most that is written to a reader at once."""
-    tail_bytes: int = 1_048_576
+    tail_bytes: AtLeastOne = 1_048_576
     """What a conversation's newest events may weigh in memory; older ones are read from the store."""
-    page_events: int = 1_000
+    page_events: AtLeastOne = 1_000
     """Events read from the store at once, for a reader that is behind."""
 
 

@@ -14,6 +14,7 @@ from hermes_ws.agents.base import RequestedCall, Step, Turn
 from hermes_ws.decisions import CallRequest, Decision, RunOptions
 from hermes_ws.history import HistoryEntry, history
 from hermes_ws.protocol.values import Annotations, Choice, ToolDescription, Usage
+from hermes_ws.ranges import AtLeastOne
 from hermes_ws.runtime.calls import Call, Workshop, answer_to, ask_people, clarification
 from hermes_ws.runtime.conversation import Conversation
 
@@ -25,9 +26,9 @@ _UNKNOWN = Annotations(read_only=False, idempotent=False, destructive=True)
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[runs]`` of the configuration: bounds on what an agent does in one run."""
 
-    max_steps: int = 50
+    max_steps: AtLeastOne = 50
     """Steps of a run when its conversation names no number; also the most that one may name."""
-    concurrent: int = 64
+    concurrent: AtLeastOne = 64
     """Runs at work at once in the whole server; more wait their turn."""
 
 

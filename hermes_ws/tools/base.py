@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from hermes_ws.protocol.values import Choice, ContentPart, ToolDescription
+from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds
 
 __all__ = ["NobodyAnswered", "Tool", "ToolContext", "ToolResult", "ToolSettings"]
 
@@ -30,40 +31,40 @@ class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     default: list[str] = msgspec.field(default_factory=lambda: ["builtin:*"])
     """Tools a conversation has when its configuration names no ``allow``."""
-    preview_bytes: int = 32_768
+    preview_bytes: AtLeastOne = 32_768
     """How much of a call's output the event, the snapshot and the model get; the rest is kept for fetching."""
-    stream_bytes: int = 262_144
+    stream_bytes: NonNegative = 262_144
     """How much of a call's output is streamed as ``tool.output``; after that only the kept file grows."""
-    keep_bytes: int = 33_554_432
+    keep_bytes: AtLeastOne = 33_554_432
     """How much of a call's output is kept on disk; what comes after that is dropped, and said so."""
-    terminal_timeout_s: float = 120.0
+    terminal_timeout_s: Seconds = 120.0
     """A command's time when the model names none."""
-    terminal_max_timeout_s: float = 3_600.0
+    terminal_max_timeout_s: Seconds = 3_600.0
     """The most a model may ask for."""
     terminal_env: list[str] = []
     """Names of the server's environment variables that commands may see, beside the harmless defaults."""
     terminal_shared: bool = False
     """Whether principals other than a key's own may use the terminal. It is not sandboxed: with it, each of them can
     read what the server's Unix user can, other people's conversations included."""
-    terminate_grace_s: float = 0.5
+    terminate_grace_s: Pause = 0.5
     """Time between SIGTERM and SIGKILL."""
-    read_bytes: int = 30_000
+    read_bytes: AtLeastOne = 30_000
     """Most that ``read_file`` returns at once."""
-    write_bytes: int = 8_388_608
+    write_bytes: AtLeastOne = 8_388_608
     """Most that a file written or edited by a tool may hold."""
-    list_entries: int = 2_000
+    list_entries: AtLeastOne = 2_000
     """Most entries that ``list_files`` returns."""
-    search_matches: int = 500
+    search_matches: AtLeastOne = 500
     """Most matches that ``search_files`` returns."""
-    search_file_bytes: int = 2_097_152
+    search_file_bytes: AtLeastOne = 2_097_152
     """Files larger than this are not searched."""
-    search_timeout_s: float = 20.0
+    search_timeout_s: Seconds = 20.0
     """The most that a search or a listing may take."""
-    fetch_bytes: int = 2_097_152
+    fetch_bytes: AtLeastOne = 2_097_152
     """Most that ``fetch_url`` reads of a response."""
-    fetch_timeout_s: float = 30.0
+    fetch_timeout_s: Seconds = 30.0
     """Time for a whole fetch, redirects included."""
-    fetch_redirects: int = 5
+    fetch_redirects: NonNegative = 5
     """Redirects followed, each checked anew."""
     fetch_allow: list[str] = []
     """Hosts, addresses or networks (CIDR) that may be fetched although they are private; ``host:port`` works."""

@@ -255,19 +255,17 @@ class _Commands:
         self._reader = reader
         self._plain = plain
         self._in_flight = 0
-        self._backlog = 0
 
     async def take(self, receive: Receive) -> None:
-        """Take commands until the client is gone."""
+        """Take commands until the client is gone; none while it does not take what it was sent."""
         try:
-            while (message := await receive())["type"] != "websocket.disconnect":
-                await self._one(message)
+            while True:
                 if not self._sink.writable:
-                    self._backlog += 1
-                    if self._backlog > self._limits.control_backlog:
-                        await self._sink.wait_writable()
-                else:
-                    self._backlog = 0
+                    await self._sink.wait_writable()
+                message = await receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                await self._one(message)
         finally:
             self._reader.stop()
 
