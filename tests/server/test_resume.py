@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import socket as sockets
 from contextlib import suppress
@@ -46,8 +47,6 @@ async def test_hello_comes_first_and_says_where_things_are(server: Server) -> No
         assert "\n" not in hello["hint"]
         async with server.http(key="") as http:
             schema = await http.get(hello["schema"]["url"])
-        import hashlib
-
         assert hashlib.sha256(schema.content).hexdigest() == hello["schema"]["sha256"]
         live = await socket.until("live")
         assert live["at"] == hello["head"]
