@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,104 @@ def _welcome(running: Any) -> str:
         "The terminal tool can do what this Unix user can; approvals ask before it runs. Ctrl+C stops the server.",
     ]
     return "\n".join(lines)
+
+
+def _server_options(command: Any) -> Any:
+    """Where the server is, and a key for it: for the commands that are clients."""
+    url = click.option(
+        "--url",
+        envvar="HERMES_WS_URL",
+        default="http://127.0.0.1:8642",
+        show_default=True,
+        show_envvar=True,
+        help="The server.",
+    )
+    key = click.option(
+        "--key",
+        envvar=["HERMES_WS_KEY", "API_SERVER_KEY"],
+        show_envvar=True,
+        help="A key for it (default: that of a server with its data in ./hermes-ws-data).",
+    )
+    return url(key(command))
+
+
+@contextmanager
+def _talking_to(url: str, key: str | None) -> Generator[Any]:
+    """The server; what goes wrong with it becomes a line that says what to do."""
+    from hermes_ws.console.target import Server, explained
+
+    server = Server.of(url, key)
+    try:
+        yield server
+    except (HermesError, ValueError) as error:
+        raise Failure(explained(error, server)) from None
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@main.command()
+@click.argument("conversation")
+@_server_options
+def connect(conversation: str, url: str, key: str | None) -> None:
+    """Talk with a conversation ("new": one of a fresh name).
+
+    At a terminal: /help says what can be typed. Between pipes: a line is taken when what the one before began has
+    ended, or asks something; leaves with the last line, with status 1 if the last run failed.
+    """
+    import asyncio
+
+    from hermes_ws.console.connect import talk
+
+    with _talking_to(url, key) as server:
+        status = asyncio.run(talk(server, conversation))
+        sys.exit(status)
+
+
+@main.command()
+@click.argument("conversation")
+@click.option("--after", type=click.IntRange(0), help="Begin after this number; 0 is everything (default: from now).")
+@click.option("--epoch", help="Which incarnation of the log --after counts in.")
+@click.option("--exclude", multiple=True, metavar="TYPES", help="Event types to leave out, separated by commas.")
+@click.option("--until-idle", is_flag=True, help="Leave when all is told and no run is active or waits.")
+@_server_options
+def tail(
+    conversation: str,
+    after: int | None,
+    epoch: str | None,
+    exclude: tuple[str, ...],
+    until_idle: bool,
+    url: str,
+    key: str | None,
+) -> None:
+    """Print a conversation's events, one JSON object a line, exactly as the server sends them.
+
+    Numbers that are left out are told by "skipped" lines; a "snapshot" line takes the place of a log that is gone.
+    """
+    import asyncio
+
+    from hermes_ws.console.tail import tail as follow
+
+    types = [kind.strip() for kinds in exclude for kind in kinds.split(",") if kind.strip()]
+    with _talking_to(url, key) as server:
+        asyncio.run(follow(server, conversation, after=after, epoch=epoch, exclude=types, until_idle=until_idle))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the server sends them.")
+@_server_options
+def conversations(as_json: bool, url: str, key: str | None) -> None:
+    """List the conversations on a server, the newest first."""
+    from hermes_ws.console.listing import conversations as listed
+    from hermes_ws.console.listing import table
+
+    with _talking_to(url, key) as server:
+        if as_json:
+            for _, line in listed(server):
+                click.echo(line)
+        else:
+            click.echo(table([summary for summary, _ in listed(server)]))
 
 
 @main.command("config")
