@@ -199,6 +199,9 @@ class Reader:
         except StoreError as error:
             log.warning("reader.failed", conversation=source.ref.conversation_id, error=str(error))
             self.close(CloseCode.INTERNAL, "the log cannot be read")
+        except Exception:  # whatever it is, the client must not wait for what will never come
+            log.exception("reader.crashed", conversation=source.ref.conversation_id)
+            self.close(CloseCode.INTERNAL, "the server failed at this; reconnect and resume")
         finally:
             self._catching_up = False
         self.wake()
