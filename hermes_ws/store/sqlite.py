@@ -11,8 +11,8 @@ a power cut the log is a clean prefix that ends no earlier than the last synced 
 The events themselves say how far a conversation is. Its row beside them is brought up to date by every append that asks
 for ``sync``, and by deltas only now and then: they come by the thousand, and each would write two more pages.
 
-Checkpoints run in a thread of their own, so that no append waits for one; only when the WAL has outgrown
-``wal_limit_bytes`` does the writer do it itself.
+Checkpoints run in a thread of their own, so that no append waits for one. But a WAL that is written all the time is
+never begun anew by that; at ``wal_limit_bytes`` the writer does it, at a moment when there is little left to move.
 
 Reads go through aiosqlite on a connection of their own, which sees what is committed.
 """
@@ -64,9 +64,19 @@ TOUCH_MS: Final = 1_000
 PLACES: Final = 1_000
 """Conversations whose key and head the writer remembers; when there are more, it looks them up again."""
 FIRST_ROWS: Final = 8
-"""Rows read first of a page, to learn what its events weigh."""
+"""Rows of a page that tell what its events weigh, and so how many of them to read."""
 
 _KEY = "SELECT key FROM conversations WHERE namespace = ? AND id = ?"
+_FOLLOWING = """
+FROM events WHERE conversation = (SELECT key FROM conversations WHERE namespace = ?1 AND id = ?2) AND seq > ?3
+ORDER BY seq
+"""
+_PAGE = f"""
+SELECT seq, data {_FOLLOWING} LIMIT min(?5, 1 + (
+    SELECT cast(?4 / max(coalesce(avg(size), 1), 1) AS INTEGER)
+    FROM (SELECT length(data) AS size {_FOLLOWING} LIMIT {FIRST_ROWS})
+))
+"""  # noqa: S608
 _INSERT_CONVERSATION = """
 INSERT INTO conversations (namespace, id, epoch, head, floor, last_event_at, summary) VALUES (?, ?, ?, ?, 1, ?, ?)
 """
@@ -161,20 +171,8 @@ class SqliteStore:
         )
 
     async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
-        """A few rows first, then as many as will fit by what those weigh: a page of large events reads no hundreds."""
-        sql = f"SELECT seq, data FROM events WHERE conversation = ({_KEY}) AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
-        events: list[StoredEvent] = []
-        weight, wanted = 0, min(limit, FIRST_ROWS)
-        while wanted > 0:
-            rows = await self._all(sql, *ref, after, wanted)
-            events += map(StoredEvent._make, rows)
-            weight += sum(len(data) for _, data in rows)
-            if len(rows) < wanted or weight >= max_bytes:
-                break
-            after = events[-1].seq
-            average = max(1, weight // len(events))
-            wanted = min(limit - len(events), (max_bytes - weight) // average + 1)
-        return page_of(events, max_bytes)
+        rows = await self._all(_PAGE, *ref, after, max_bytes, limit)
+        return page_of([StoredEvent._make(row) for row in rows], max_bytes)
 
     async def command(self, ref: ConversationRef, principal: str, command_id: str) -> CommandRow | None:
         rows = await self._all(
@@ -253,7 +251,8 @@ class _Writer:
         self._checkpointer = _Checkpointer(path)
         self._places: dict[ConversationRef, _Place] = {}
         self._full: bool | None = None
-        self._written = 0
+        self._wal_bytes = 0
+        self._moved_bytes = 0
         self._stopped = False
 
     def start(self) -> None:
@@ -291,6 +290,8 @@ class _Writer:
         with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
             db.execute("PRAGMA wal_autocheckpoint = 0")
             db.execute("PRAGMA busy_timeout = 5000")
+            with suppress(OSError):
+                self._wal_bytes = self._wal.stat().st_size
             while True:
                 group, last = self._take()
                 if group:
@@ -351,7 +352,7 @@ class _Writer:
             db.executemany(_INSERT_EVENTS, [(key, seq, delta, data) for seq, (data, delta) in numbered])
         except sqlite3.IntegrityError:
             raise _conflict(batch) from None
-        self._written += sum(map(len, batch.events))
+        self._wal_bytes += sum(map(len, batch.events))
         for run in batch.runs:
             db.execute(_PUT_RUN, (run.run_id, key, run.status, run.options, run.updated_at))
         for asked in batch.interactions:
@@ -400,16 +401,23 @@ class _Writer:
         return place
 
     def _keep_wal_small(self, db: sqlite3.Connection) -> None:
-        self._written += COMMIT_BYTES
-        if self._written < CHECKPOINT_BYTES:
+        """Have the WAL moved now and then; at its limit begin it anew, right after that: little is left to move."""
+        self._wal_bytes += COMMIT_BYTES
+        if self._checkpointer.busy:
             return
-        self._written = 0
-        with suppress(OSError):
-            if self._wal.stat().st_size > self._wal_limit_bytes:
-                with suppress(sqlite3.Error):
-                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                return
-        self._checkpointer.wake()
+        if self._moved_bytes >= self._wal_limit_bytes:
+            self._begin_wal_anew(db)
+        elif self._wal_bytes - self._moved_bytes >= CHECKPOINT_BYTES or self._wal_bytes >= self._wal_limit_bytes:
+            self._moved_bytes = self._wal_bytes
+            self._checkpointer.wake()
+
+    def _begin_wal_anew(self, db: sqlite3.Connection) -> None:
+        self._wal_bytes = 0
+        with suppress(sqlite3.Error):
+            (held,) = db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[:1]
+            if held:  # by a reader of an older state: try again a little later
+                self._wal_bytes = max(0, self._wal_limit_bytes - CHECKPOINT_BYTES)
+        self._moved_bytes = self._wal_bytes
 
 
 class _Checkpointer:
@@ -419,11 +427,13 @@ class _Checkpointer:
         self._path = path
         self._woken: SimpleQueue[bool] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.busy = False
 
     def wake(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="hermes-ws-checkpoint", daemon=True)
             self._thread.start()
+        self.busy = True
         self._woken.put(True)
 
     def stop(self) -> None:
@@ -436,6 +446,7 @@ class _Checkpointer:
             while self._woken.get():
                 with suppress(sqlite3.Error):  # busy or full: the WAL stays longer, nothing is lost
                     db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self.busy = False
 
 
 def _conflict(batch: Append) -> LogConflict:
