@@ -190,6 +190,58 @@ async def test_a_log_that_is_gone_is_told_by_a_snapshot(make_server: MakeServer,
         assert isinstance(last, RunCompleted)
 
 
+async def test_heartbeats_keep_a_line_up_and_agree_with_what_was_received(make_server: MakeServer) -> None:
+    """Also where the last numbers were filtered out, and where there is no conversation yet."""
+    server = make_server(settings="[readers]\nheartbeat_s = 0.1\n")
+    news: list[Connected | Disconnected] = []
+    async with soon(20), connect(server.url, "c", key=server.key, on_connection=news.append, silence_s=2.5) as early:
+        events = early.events()
+        await asyncio.sleep(1.5)
+        exclude = ["run.completed", "step.completed"]
+        async with connect(
+            server.url, "c", key=server.key, on_connection=news.append, silence_s=2.5, exclude=exclude
+        ) as late:
+            told = late.frames()
+            head = (await early.send(RunStart(input="hi"))).at
+            async for event in events:
+                head = event.at if isinstance(event, Snapshot) else event.seq
+                if isinstance(event, RunCompleted):
+                    break
+            async for frame in told:
+                if frame.last == head:
+                    break
+            await asyncio.sleep(1.5)
+            assert late.seq == early.seq == head
+    assert [type(one) for one in news] == [Connected, Connected]
+
+
+async def test_a_consumer_that_stops_for_longer_than_the_server_waits(make_server: MakeServer) -> None:
+    """A line that the server drops is not made again before there is room; then it goes on where it was."""
+    server = make_server(settings="[readers]\nstall_s = 0.5\nwrite_buffer_bytes = 4096\n")
+    news: list[Connected | Disconnected] = []
+    async with (
+        soon(40),
+        connect(
+            server.url, "c", key=server.key, after=0, buffer_bytes=10_000, on_connection=news.append
+        ) as conversation,
+    ):
+        events = conversation.events()
+        for _ in range(8):
+            await conversation.send(RunStart(input="x" * 900_000))
+        while (await server.get("/api/conversations"))["conversations"][0]["status"] != "idle":
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2)
+        assert len(news) == 1
+        seqs, ended = [], 0
+        async for event in events:
+            assert not isinstance(event, Snapshot)
+            seqs.append(event.seq)
+            ended += isinstance(event, RunCompleted)
+            if ended == 8:
+                break
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
 async def test_giving_up(make_server: MakeServer, tmp_path: Path) -> None:
     server = make_server(data=tmp_path / "data")
     async with soon(20), connect(server.url, "c", key=server.key, give_up_after_s=0.5) as conversation:
