@@ -16,12 +16,9 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
-from starlette.types import Receive as HttpReceive
-from starlette.types import Scope as HttpScope
-from starlette.types import Send as HttpSend
 
 from hermes_ws import __version__
 from hermes_ws.errors import CommandCode, CommandError, FrameError, HermesError, StoreError
@@ -40,6 +37,8 @@ from hermes_ws.runtime.runtime import Runtime, new_id
 from hermes_ws.settings import Settings
 from hermes_ws.store.base import ConversationRef, StoredEvent
 from hermes_ws.transports.auth import Access, Refused
+from hermes_ws.transports.gate import SECURITY_HEADERS, Gate
+from hermes_ws.transports.kept import KeptOutput
 from hermes_ws.transports.websocket import Receive, Send, SocketQuery, error_frame, serve_socket
 
 __all__ = ["App"]
@@ -48,6 +47,8 @@ _ROOT: Final = "hermes_ws.root"
 """Key in the scope: the path under which clients find us, without a trailing slash."""
 _SOCKET_PATH: Final = re.compile(r"/ws/(?P<id>[^/]+)")
 _VERSION: Final = re.compile(r"hermes\.v[0-9]+")
+_REASON_BYTES: Final = 123
+"""What a close frame has room for (RFC 6455, 5.5): a longer reason would cost the code too."""
 _ID: Final = msgspec.json.Decoder(ConversationId)
 
 _STATUS: Final[dict[CommandCode, int]] = {
@@ -81,6 +82,7 @@ class App:
         self._limits = settings.limits
         self._prefix = prefix
         self._sockets = 0
+        self._routes = self._make_routes()
         self._http = self._make_http()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -95,12 +97,19 @@ class App:
             await self._http({**scope, "path": path, "root_path": "", _ROOT: root}, receive, send)
 
     def _path(self, scope: MutableMapping[str, Any]) -> str:
-        """The path as we know it: without where another app, or a proxy, has put us."""
-        path = str(scope["path"])
-        for root in (str(scope.get("root_path", "")), self._prefix):
-            if root and (path == root or path.startswith(root + "/")):
-                path = path[len(root) :] or "/"
-        return path
+        """The path as we know it: without where another app, or a proxy, has put us.
+
+        A proxy may have taken its prefix off already; so what is an address of ours as it is stays as it is.
+        """
+        path = _without(str(scope["path"]), str(scope.get("root_path", "")))
+        shorter = _without(path, self._prefix)
+        return path if path == shorter or self._knows(path, scope["type"]) else shorter
+
+    def _knows(self, path: str, kind: str) -> bool:
+        if kind == "websocket":
+            return _SOCKET_PATH.fullmatch(path) is not None
+        scope = {"type": "http", "path": path, "root_path": "", "method": "GET"}
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
     # -- sockets ---------------------------------------------------------------------------------------
 
@@ -162,19 +171,22 @@ class App:
 
     # -- HTTP ------------------------------------------------------------------------------------------
 
-    def _make_http(self) -> ASGIApp:
+    def _make_routes(self) -> list[Route]:
         conversation = "/api/conversations/{conversation_id}"
+        return [
+            Route("/", self._root),
+            Route("/health", self._health),
+            Route("/api/conversations", self._conversations),
+            Route(f"{conversation}/events", self._events),
+            Route(f"{conversation}/commands", self._command, methods=["POST"]),
+            Route(f"{conversation}/tool-calls/{{call_id:path}}/output", self._output),
+            Route("/api/tickets", self._ticket, methods=["POST"]),
+            Route("/schemas/{name}", self._schema),
+        ]
+
+    def _make_http(self) -> ASGIApp:
         app = Starlette(
-            routes=[
-                Route("/", self._root),
-                Route("/health", self._health),
-                Route("/api/conversations", self._conversations),
-                Route(f"{conversation}/events", self._events),
-                Route(f"{conversation}/commands", self._command, methods=["POST"]),
-                Route(f"{conversation}/tool-calls/{{call_id}}/output", self._output),
-                Route("/api/tickets", self._ticket, methods=["POST"]),
-                Route("/schemas/{name}", self._schema),
-            ],
+            routes=self._routes,
             exception_handlers={
                 Refused: _on_refused,
                 CommandError: _on_command_error,
@@ -183,7 +195,8 @@ class App:
                 Exception: _on_crash,
             },
         )
-        return _Gate(app, self._access)
+        app.router.redirect_slashes = False  # to where? A proxy's name and scheme are not known here
+        return Gate(app, self._access, _refused_response)
 
     async def _root(self, request: Request) -> Response:
         return PlainTextResponse(
@@ -220,7 +233,7 @@ class App:
         return _json(ConversationList(conversations=summaries, next=page.next))
 
     async def _events(self, request: Request) -> Response:
-        _, conversation = await self._open(request)
+        conversation = await self._open(request)
         after = _count(request, "after", 0)
         limit = min(max(_count(request, "limit", self._limits.page_events), 1), self._limits.page_events)
         wait_ms = min(_count(request, "wait_ms", 0), self._limits.wait_ms)
@@ -247,12 +260,12 @@ class App:
         )
 
     async def _command(self, request: Request) -> Response:
-        principal, conversation = await self._open(request)
-        body = await self._body(request)
+        principal, ref = self._named(request)
         try:
-            command = decode_command(body)
+            command = decode_command(await _body(request, self._limits.frame_bytes))
         except FrameError as refused:
             return _json(error_frame(refused, refused.command_id), _STATUS.get(refused.code, 409))
+        conversation = await self._runtime.open(ref)
         answered: asyncio.Future[Ok | CommandError] = asyncio.get_running_loop().create_future()
 
         def reply(answer: Ok | CommandError) -> None:
@@ -269,20 +282,17 @@ class App:
 
     async def _output(self, request: Request) -> Response:
         """The whole output of a tool call whose preview was cut."""
-        _, conversation = await self._open(request)
+        conversation = await self._open(request)
         call = conversation.session.state.calls.get(request.path_params["call_id"])
         if call is None:
             raise CommandError("not_found", "there is no such tool call in this conversation")
         kept = self._runtime.directory.outputs(conversation.ref) / call_id_file(call.call_id)
-        headers = {"content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff"}
-        if await asyncio.to_thread(kept.is_file):
-            return FileResponse(kept, headers=headers)
-        return Response(call.output, headers=headers)
+        return await KeptOutput.of(kept) or PlainTextResponse(call.output)
 
     async def _ticket(self, request: Request) -> Response:
         principal = self._identify(request, None)
         try:
-            asked = msgspec.json.decode(await self._body(request), type=TicketRequest)
+            asked = msgspec.json.decode(await _body(request, self._limits.body_bytes), type=TicketRequest)
         except msgspec.MsgspecError as error:
             what, path = invalid_value(error)
             raise CommandError("invalid_frame", f"a ticket request: {what}", path=path) from None
@@ -320,63 +330,37 @@ class App:
         ticket = request.query_params.get("ticket") if conversation_id is not None else None
         return self._access.identify(request.scope, ticket=ticket, conversation_id=conversation_id)
 
-    async def _open(self, request: Request) -> tuple[Principal, Conversation]:
+    def _named(self, request: Request) -> tuple[Principal, ConversationRef]:
+        """Who asks, and for which conversation."""
         conversation_id = request.path_params["conversation_id"]
         principal = self._identify(request, conversation_id)
-        return principal, await self._runtime.open(self._ref(principal, conversation_id))
+        return principal, self._ref(principal, conversation_id)
 
-    async def _body(self, request: Request) -> bytes:
-        """The body, however it is transferred, up to the limit."""
-        body = bytearray()
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > self._limits.body_bytes:
-                    raise CommandError("too_large", f"a body is at most {self._limits.body_bytes} bytes")
-        except ClientDisconnect:
-            raise Refused(400, "the body was cut short") from None
-        return bytes(body)
+    async def _open(self, request: Request) -> Conversation:
+        return await self._runtime.open(self._named(request)[1])
 
 
-class _Gate:
-    """Host and Origin before everything but ``/health``; CORS answers for the origins that are let in."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = app
-        self._access = access
-
-    async def __call__(self, scope: HttpScope, receive: HttpReceive, send: HttpSend) -> None:
-        origin = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"origin"), None)
-        if scope["path"] != "/health":
-            try:
-                self._access.check_address(scope)
-            except Refused as refused:
-                await _refused_response(refused)(scope, receive, send)
-                return
-        if origin is not None and scope["method"] == "OPTIONS":
-            await Response(status_code=204, headers=_preflight(origin))(scope, receive, send)
-            return
-
-        async def send_with_cors(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start" and origin is not None:
-                message["headers"] = [
-                    *message["headers"],
-                    (b"access-control-allow-origin", origin.encode("latin-1")),
-                    (b"vary", b"Origin"),
-                ]
-            await send(message)
-
-        await self._app(scope, receive, send_with_cors)
+async def _body(request: Request, most: int) -> bytes:
+    """The body, however it is transferred, up to ``most`` bytes; one that is declared larger is not read at all."""
+    body = bytearray()
+    declared = request.headers.get("content-length", "")
+    too_large = CommandError("too_large", f"this body is at most {most} bytes")
+    if declared.isdecimal() and int(declared[:20]) > most:
+        raise too_large
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise too_large
+    except ClientDisconnect:
+        raise Refused(400, "the body was cut short") from None
+    return bytes(body)
 
 
-def _preflight(origin: str) -> dict[str, str]:
-    return {
-        "access-control-allow-origin": origin,
-        "access-control-allow-methods": "GET, POST, PATCH, DELETE",
-        "access-control-allow-headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
-        "access-control-max-age": "600",
-        "vary": "Origin",
-    }
+def _without(path: str, root: str) -> str:
+    """``path`` below ``root``, if it is below it."""
+    inside = root and (path == root or path.startswith(root + "/"))
+    return (path[len(root) :] or "/") if inside else path
 
 
 def _with_gaps(events: list[StoredEvent], after: int) -> tuple[list[bytes], int]:
@@ -413,17 +397,26 @@ async def _refuse_socket(
     """By HTTP status, or by close code to a client that speaks our protocol and cannot see a status."""
     if subprotocol is not None and refused.close_code is not None:
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
-        await send({"type": "websocket.close", "code": refused.close_code, "reason": refused.message[:120]})
+        await send({"type": "websocket.close", "code": refused.close_code, "reason": _reason(refused.message)})
         return
     body = encode(_refused_error(refused))
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": refused.close_code or CloseCode.BAD_REQUEST})
         return
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *SECURITY_HEADERS,
+    ]
     if refused.status == 503:
         headers.append((b"retry-after", b"1"))
     await send({"type": "websocket.http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
+
+
+def _reason(message: str) -> str:
+    """As much of it as fits a close frame."""
+    return message.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
 
 
 _REFUSED_CODES: Final[dict[int, CommandCode]] = {
@@ -475,11 +468,12 @@ async def _on_crash(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return _refusal(
-            CommandError("not_found", f"there is nothing at {request.url.path[:200]}; / says what is"), None
-        )
-    frame = Error(id=None, code="invalid_frame", message=str(error.detail), retryable=False)
-    return _json(frame, error.status_code, dict(error.headers or {}))
+        hint = "addresses here end without a slash" if request.scope["path"].endswith("/") else "/ says what is"
+        return _refusal(CommandError("not_found", f"there is nothing at {request.scope['path'][:200]}; {hint}"), None)
+    headers = dict(error.headers or {})
+    message = f"{request.method} is not for this address; it takes {headers['Allow']}" if "Allow" in headers else ""
+    frame = Error(id=None, code="invalid_frame", message=message or str(error.detail), retryable=False)
+    return _json(frame, error.status_code, headers)
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

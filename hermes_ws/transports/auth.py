@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +25,11 @@ from hermes_ws.protocol import BEARER_PREFIX, PROTOCOL
 from hermes_ws.protocol.values import Role, ToolFilter
 from hermes_ws.runtime.principal import Principal
 
-__all__ = ["Access", "AccessKey", "Refused", "Ticket", "bearer_subprotocol"]
+__all__ = ["Access", "AccessKey", "Refused", "Ticket", "bearer_subprotocol", "is_loopback"]
+
+_HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9_.-]*)(:[0-9]{1,5})?", re.IGNORECASE)
+"""``name[:port]`` and nothing else: what a URL parser makes of the rest is an invitation."""
+_WEB_ORIGIN: Final = re.compile(r"https?://(?P<host>.*)")
 
 _ROLES: Final[dict[Role, frozenset[Role]]] = {
     "admin": frozenset({"admin", "driver", "responder", "observer"}),
@@ -97,7 +102,7 @@ class Access:
         self._clock = clock
         if public_url is not None:
             public = urlsplit(public_url)
-            self._hosts.add((public.hostname or "").lower())
+            self._hosts.add(public.hostname or "")
             self._origins.add(f"{public.scheme}://{public.netloc}".lower())
 
     # -- host and origin -------------------------------------------------------------------------------
@@ -111,6 +116,14 @@ class Access:
             raise Refused(400, "more than one Origin header")
         if origins and not self.allows_origin(origins[0], host):
             raise Refused(403, f"pages of origin {origins[0][:200]!r} may not talk to this server; see allowed_origins")
+
+    def welcomes(self, scope: Any) -> bool:
+        """Whether :meth:`check_address` lets it in."""
+        try:
+            self.check_address(scope)
+        except Refused:
+            return False
+        return True
 
     def _host(self, scope: Any) -> str:
         hosts = _values(scope, b"host")
@@ -130,7 +143,7 @@ class Access:
         name = _hostname(host)
         server = scope.get("server")
         own = name is not None and server is not None and name == str(server[0]).lower()
-        if name is None or not (own or _is_loopback(name) or name in self._hosts or "*" in self._hosts):
+        if name is None or not (own or is_loopback(name) or name in self._hosts or "*" in self._hosts):
             raise Refused(421, f"this server does not answer to Host {host[:200]!r}; see allowed_hosts and public_url")
 
     def allows_origin(self, origin: str, host: str) -> bool:
@@ -138,10 +151,9 @@ class Access:
         origin = origin.lower().rstrip("/")
         if origin in self._origins or "*" in self._origins:
             return True
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            return False
-        return parts.netloc == host.lower() or _is_loopback(_hostname(parts.netloc) or "")
+        web = _WEB_ORIGIN.fullmatch(origin)
+        name = _hostname(web["host"]) if web else None
+        return web is not None and name is not None and (web["host"] == host.lower() or is_loopback(name))
 
     # -- credentials -----------------------------------------------------------------------------------
 
@@ -233,13 +245,13 @@ def _decoded(text: str) -> bytes:
 
 
 def _hostname(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
+    """The name in a Host header's value, in lower case; None if that is no host."""
+    found = _HOST.fullmatch(host)
+    return found["name"].lower().strip("[]") if found else None
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
+    """Whether only this machine can mean itself by ``name``: a host name or an address."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     address = _address(name)

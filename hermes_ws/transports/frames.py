@@ -68,10 +68,13 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def keepalive_timeout(self) -> None:
-        """A peer that answers no ping and takes no byte would keep a graceful close waiting for ever."""
-        super().keepalive_timeout()
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
+        """A ping that waits behind other bytes, or whose answer is not read, says nothing of the peer: it is the
+        watchdog that ends one which takes no byte."""
+        if self.transport.get_write_buffer_size() or self.read_paused:
+            self.pong_timer = self.pending_ping_payload = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
 
 
 class FrameConnection:

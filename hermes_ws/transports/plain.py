@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,14 +12,15 @@ from hermes_ws.protocol import commands as cmd
 from hermes_ws.protocol import control as ctl
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import decode_frame
-from hermes_ws.protocol.values import MessageItem, ToolCallItem
+from hermes_ws.protocol.values import ApprovalRule, MessageItem, ToolCallItem, ToolDescription
 from hermes_ws.state import State
 
-__all__ = ["HELP", "PlainView", "parse_line"]
+__all__ = ["HELP", "parse_line", "plain_lines"]
 
 HELP = """\
 a line           start a run with it (or answer the one open question)
-/stop            stop the run
+/stop [now]      stop the run; now: give its tools no time
+/steer TEXT      say something to the run at work
 /approve [scope] allow what is asked: once (default), run, conversation, always
 /deny [why]      refuse it
 /answer TEXT     answer the question
@@ -33,83 +34,78 @@ _CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(cod
 """What a terminal may take for an order: no tool or model gives any to the person's."""
 
 
-class PlainView:
-    """Renders frames. Keeps only which tool a call is of, and how its last printed line ended."""
+def plain_lines(payload: bytes) -> Iterable[str]:
+    """The lines for one frame; none for what a reader can do without (deltas: the whole text follows)."""
+    for line in _lines(payload):
+        yield line.translate(_CONTROL)
 
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}
 
-    def lines(self, payload: bytes) -> Iterable[str]:
-        """The lines for one frame; none for what a reader can do without (deltas: the whole text follows)."""
-        for line in self._lines(payload):
-            yield line.translate(_CONTROL)
+def _lines(payload: bytes) -> Iterable[str]:
+    frame = decode_frame(payload)
+    match frame:
+        case ctl.Hello():
+            server = frame.server
+            yield f"{server.name} {server.version} · conversation {frame.conversation_id} · {frame.hint}"
+        case ctl.Snapshot():
+            yield from _snapshot(frame)
+        case ctl.Ok():
+            yield from _ok(frame)
+        case ctl.Error():
+            yield f"! {frame.message}" + (f" ({frame.path})" if frame.path else "")
+        case ctl.GoAway():
+            yield f"· {frame.reason}; come back in {frame.reconnect_after_ms} ms"
+        case ctl.Live() | ctl.Heartbeat() | ctl.Skipped():
+            return
+        case _:
+            yield from _event(frame)
 
-    def _lines(self, payload: bytes) -> Iterable[str]:
-        frame = decode_frame(payload)
-        match frame:
-            case ctl.Hello():
-                server = frame.server
-                yield f"{server.name} {server.version} · conversation {frame.conversation_id} · {frame.hint}"
-            case ctl.Snapshot():
-                yield from self._snapshot(frame)
-            case ctl.Ok():
-                yield from _ok(frame)
-            case ctl.Error():
-                yield f"! {frame.message}" + (f" ({frame.path})" if frame.path else "")
-            case ctl.GoAway():
-                yield f"· {frame.reason}; come back in {frame.reconnect_after_ms} ms"
-            case ctl.Live() | ctl.Heartbeat() | ctl.Skipped():
-                return
-            case _:
-                yield from self._event(frame)
 
-    def _snapshot(self, frame: ctl.Snapshot) -> Iterable[str]:
-        for item in frame.items:
-            if isinstance(item, MessageItem):
-                yield f"{'you' if item.role == 'user' else 'agent'}: {item.text}"
-            elif isinstance(item, ToolCallItem):
-                yield f"▸ {item.name} {_json(item.arguments)} → {item.status}"
-        for asked in frame.interactions:
-            yield from _asked(asked)
+def _snapshot(frame: ctl.SnapshotState) -> Iterable[str]:
+    for item in frame.items:
+        if isinstance(item, MessageItem):
+            yield f"{'you' if item.role == 'user' else 'agent'}: {item.text}"
+        elif isinstance(item, ToolCallItem):
+            yield f"▸ {item.name} {_json(item.arguments)} → {item.status}"
+    for asked in frame.interactions:
+        yield from _asked(asked)
 
-    def _event(self, event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
-        match event:
-            case ev.RunQueued():
-                yield f"· queued at {event.position}: {_input_text(event.input)}"
-            case ev.RunStarted():
-                yield f"you: {_input_text(event.input)}"
-            case ev.RunSteered() if event.disposition != "pending":
-                yield f"· steer {event.disposition}: {event.text}"
-            case ev.ReasoningAvailable():
-                yield f"(thinking) {event.text}"
-            case ev.MessageCompleted():
-                yield f"agent: {event.text}" + (" [cut short]" if event.partial else "")
-            case ev.ItemDiscarded():
-                yield f"· what was being said is discarded ({event.reason})"
-            case ev.ToolStarted():
-                self._names[event.call_id] = event.name
-                yield f"▸ {event.name} {_json(event.arguments)}"
-            case ev.ToolOutput() if event.chunk:
-                yield "  " + event.chunk.rstrip("\n").replace("\n", "\n  ")
-            case ev.ToolOutput():
-                yield f"  {event.progress}/{event.total or '?'} {event.message or ''}".rstrip()
-            case ev.ToolCompleted():
-                self._names.pop(event.call_id, None)
-                yield f"◂ {event.name}: {event.status}" + (f" · {_first_line(event)}" if event.status != "ok" else "")
-            case ev.InteractionRequested():
-                yield from _asked(event)
-            case ev.InteractionResolved():
-                yield f"· {event.outcome} by {event.by.principal}: {event.option or _json(event.answers or {})}"
-            case ev.RunCompleted():
-                yield f"· done ({event.stop_reason}, {event.usage.total_tokens} tokens, {event.duration_ms} ms)"
-            case ev.RunFailed():
-                yield f"! failed: {event.error.code}: {event.error.message}"
-            case ev.RunCancelled():
-                yield f"· stopped ({event.reason}) by {event.by.principal}"
-            case ev.ConversationConfigured():
-                yield f"· configuration {event.version}: {msgspec.json.encode(event.config).decode()}"
-            case _:
-                return
+
+def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
+    match event:
+        case ev.RunQueued():
+            yield f"· queued at {event.position}: {_input_text(event.input)}"
+        case ev.RunStarted():
+            yield f"you: {_input_text(event.input)}"
+        case ev.RunSteered() if event.disposition != "pending":
+            yield f"· steer {event.disposition}: {event.text}"
+        case ev.ReasoningAvailable():
+            yield f"(thinking) {event.text}"
+        case ev.MessageCompleted():
+            yield f"agent: {event.text}" + (" [cut short]" if event.partial else "")
+        case ev.ItemDiscarded():
+            yield f"· what was being said is discarded ({event.reason})"
+        case ev.ToolStarted():
+            yield f"▸ {event.name} {_json(event.arguments)}"
+        case ev.ToolOutput() if event.chunk:
+            yield "  " + event.chunk.rstrip("\n").replace("\n", "\n  ")
+        case ev.ToolOutput():
+            yield f"  {event.progress}/{event.total or '?'} {event.message or ''}".rstrip()
+        case ev.ToolCompleted():
+            yield f"◂ {event.name}: {event.status}" + (f" · {_first_line(event)}" if event.status != "ok" else "")
+        case ev.InteractionRequested():
+            yield from _asked(event)
+        case ev.InteractionResolved():
+            yield f"· {event.outcome} by {event.by.principal}: {event.option or _json(event.answers or {})}"
+        case ev.RunCompleted():
+            yield f"· done ({event.stop_reason}, {event.usage.total_tokens} tokens, {event.duration_ms} ms)"
+        case ev.RunFailed():
+            yield f"! failed: {event.error.code}: {event.error.message}"
+        case ev.RunCancelled():
+            yield f"· stopped ({event.reason}) by {event.by.principal}"
+        case ev.ConversationConfigured():
+            yield f"· configuration {event.version}: {msgspec.json.encode(event.config).decode()}"
+        case _:
+            return
 
 
 def _input_text(value: Any) -> str:
@@ -137,10 +133,30 @@ def _asked(asked: ev.InteractionRequested) -> Iterable[str]:
 
 
 def _ok(frame: ctl.Ok) -> Iterable[str]:
-    for tool in frame.tools or []:
-        yield f"  {tool.source}:{tool.name} — {tool.description.split('. ')[0]}"
-    if frame.tools is not None and not frame.tools:
-        yield "  no tools are allowed here"
+    """What the person asked to see; what a command did is told by its events."""
+    if frame.head is not None:
+        yield f"· head {frame.head}"
+    for command in frame.commands or []:
+        yield f"  {command.type} — {command.description.split('. ')[0]}"
+    if frame.snapshot is not None:
+        yield f"· at {frame.snapshot.at}"
+        yield from _snapshot(frame.snapshot)
+    yield from _several(frame.rules, _rule, "no approvals are remembered")
+    yield from _several(frame.tools, _tool, "no tools are allowed here")
+
+
+def _several(things: list[Any] | None, shown: Callable[[Any], str], none: str) -> Iterable[str]:
+    if things is not None:
+        yield from (f"  {shown(thing)}" for thing in things) if things else [f"  {none}"]
+
+
+def _rule(rule: ApprovalRule) -> str:
+    match = "" if rule.rule.match is None else " " + _json(rule.rule.match)
+    return f"{rule.rule_id}: {rule.scope}: {rule.rule.tool}{match} (by {rule.by.principal})"
+
+
+def _tool(tool: ToolDescription) -> str:
+    return f"{tool.source}:{tool.name} — {tool.description.split('. ')[0]}"
 
 
 def _json(value: Any) -> str:
@@ -163,7 +179,11 @@ def parse_line(line: str, state: State, default_tools: Sequence[str]) -> cmd.Com
         case "/help":
             return HELP
         case "/stop":
-            return cmd.RunStop()
+            return _stop(rest)
+        case "/steer":
+            if not rest:
+                raise CommandError("invalid_frame", "/steer needs what to say")
+            return cmd.RunSteer(text=rest)
         case "/tools":
             return cmd.ToolsList()
         case "/approve":
@@ -182,6 +202,12 @@ def parse_line(line: str, state: State, default_tools: Sequence[str]) -> cmd.Com
         case _:
             questions = [i for i in state.interactions.values() if i.kind == "clarify"]
             return _answer(questions[0], line.strip()) if len(questions) == 1 else cmd.RunStart(input=line.strip())
+
+
+def _stop(how: str) -> cmd.RunStop:
+    if how not in ("", "now"):
+        raise CommandError("invalid_frame", f"it is /stop or /stop now, not /stop {how[:80]}")
+    return cmd.RunStop(mode="now" if how else None)
 
 
 def _open(state: State, kind: str) -> ev.InteractionRequested:

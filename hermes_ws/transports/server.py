@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import re
 import secrets
 import signal
 import socket
@@ -17,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,15 +26,15 @@ import structlog
 import uvicorn
 
 from hermes_ws.agents.base import Agent
-from hermes_ws.errors import SettingsError
+from hermes_ws.errors import DataDirError, SettingsError
 from hermes_ws.runtime.principal import Principal
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
-from hermes_ws.settings import Settings
+from hermes_ws.settings import ServerSettings, Settings
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.sqlite import SqliteStore
 from hermes_ws.tools.registry import builtin_tools
 from hermes_ws.transports.app import App
-from hermes_ws.transports.auth import Access, AccessKey
+from hermes_ws.transports.auth import Access, AccessKey, is_loopback
 from hermes_ws.transports.frames import FrameConnection, FrameProtocol
 
 __all__ = ["Running", "make_access", "make_agents", "open_app", "serve"]
@@ -42,6 +43,7 @@ log = structlog.get_logger("hermes_ws.server")
 
 NAMESPACE = "default"
 PRINCIPAL = "owner"
+_PUBLIC_URL: Final = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:[0-9]{1,5})?(/[!-~]*)?")
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -75,10 +77,11 @@ def make_agents(tables: Mapping[str, dict[str, Any]]) -> dict[str, Agent]:
 def make_access(settings: Settings, directory: DataDirectory) -> tuple[Access, str | None, Path | None]:
     """The gate; with the key, and the file it is kept in if it was made here. Raises :class:`SettingsError`."""
     server = settings.server
+    _check_addresses(server)
     owner = Principal(NAMESPACE, PRINCIPAL, "admin")
     key, key_file = server.key, None
     if not server.auth:
-        if not _is_loopback(server.host):
+        if not is_loopback(server.host):
             raise SettingsError("server.auth can only be off on a loopback address (--host 127.0.0.1)")
         key = None
     elif key is None:
@@ -98,30 +101,67 @@ def make_access(settings: Settings, directory: DataDirectory) -> tuple[Access, s
     return access, key, key_file
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _check_addresses(server: ServerSettings) -> None:
+    """Raises :class:`SettingsError` for what no address can be made of."""
+    if server.public_url is not None and not _PUBLIC_URL.fullmatch(server.public_url):
+        raise SettingsError(f"server.public_url {server.public_url!r} is not like https://example.org/agents")
+    for proxy in server.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError:
+            message = f"server.trusted_proxies: {proxy!r} is no address or network, such as 10.0.0.0/8"
+            raise SettingsError(message) from None
 
 
 def _kept_key(path: Path) -> str:
     """The key in the data directory, made if there is none; only its owner can read it."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return _made_key(path)
     except FileExistsError:
+        return _read_key(path)
+    except OSError as error:
+        message = f"the key cannot be kept in {path}: {error.strerror}; make room for it there, or set server.key"
+        raise SettingsError(message) from None
+
+
+def _made_key(path: Path) -> str:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    key = "hws_" + secrets.token_urlsafe(24)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(key + "\n")
+    except OSError:
+        path.unlink()
+        raise
+    return key
+
+
+def _read_key(path: Path) -> str:
+    try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             log.warning("key.readable_by_others", path=str(path))
         key = path.read_text().strip()
-        if key:
-            return key
-        raise SettingsError(f"{path} is empty; delete it to have a key made") from None
-    key = "hws_" + secrets.token_urlsafe(24)
-    with os.fdopen(handle, "w") as file:
-        file.write(key + "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
+        raise SettingsError(f"the key in {path} cannot be read: {reason}; mend or delete it") from None
+    if not key:
+        raise SettingsError(f"{path} is empty; delete it to have a key made")
     return key
+
+
+def _data_directory(path: str) -> DataDirectory:
+    try:
+        return DataDirectory(Path(path))
+    except (RuntimeError, ValueError) as error:  # ~nobody, or a zero byte
+        raise SettingsError(f"server.data {path!r} is no directory's name: {error}") from None
+
+
+def _log_file(directory: DataDirectory) -> Path:
+    try:
+        return directory.log
+    except OSError as error:
+        message = f"the log in {directory.root} cannot be made or opened: {error.strerror}; see who owns what is there"
+        raise DataDirError(message) from None
 
 
 def runtime_settings(settings: Settings) -> RuntimeSettings:
@@ -141,10 +181,10 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
     agents = make_agents(settings.agents)
     if settings.server.default_agent not in agents:
         raise SettingsError(f"server.default_agent {settings.server.default_agent!r} is none of {', '.join(agents)}")
-    directory = DataDirectory(Path(settings.server.data))
+    directory = _data_directory(settings.server.data)
     try:
         access, key, key_file = make_access(settings, directory)
-        store = await SqliteStore.open(directory.log, wal_limit_bytes=settings.store.wal_limit_bytes)
+        store = await SqliteStore.open(_log_file(directory), wal_limit_bytes=settings.store.wal_limit_bytes)
         try:
             async with Runtime.running(
                 store,
@@ -185,6 +225,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
+    except UnicodeError:
+        raise SettingsError(f"cannot listen on {host!r}: that is no host name or address") from None
     except OSError as error:
         raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}; try another --port") from error
     listener.setblocking(False)

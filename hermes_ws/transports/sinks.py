@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
+
+import structlog
 
 from hermes_ws.runtime.readers import Sink
 from hermes_ws.runtime.tail import payload_of, text_frame
-from hermes_ws.transports.plain import PlainView
+from hermes_ws.transports.plain import plain_lines
 
 __all__ = ["AsgiSink", "PlainSink", "SocketSink"]
+
+log = structlog.get_logger("hermes_ws.sinks")
 
 
 class SocketSink(Sink, Protocol):
@@ -31,13 +36,16 @@ class AsgiSink:
         self._more = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
+        self._gone = False
         self.on_writable: Callable[[], None] | None = None
 
     @property
     def writable(self) -> bool:
-        return self._drained.is_set()
+        return self._drained.is_set() and not self._gone
 
     def send(self, frames: Sequence[bytes], joined: bytes) -> None:
+        if self._gone:
+            return
         for frame in frames:
             self._queue.append({"type": "websocket.send", "text": payload_of(frame).decode()})
         self._waiting += len(joined)
@@ -50,10 +58,33 @@ class AsgiSink:
         self._more.set()
 
     async def wait_writable(self) -> None:
+        """Wait until more may be sent, or nothing can be any more."""
         await self._drained.wait()
 
-    async def run(self) -> None:
-        """Send what is queued, until cancelled or closed."""
+    @asynccontextmanager
+    async def sending(self) -> AsyncGenerator[None]:
+        """Send what is queued, by a task of its own, while this is entered."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        try:
+            await self._send_all()
+        except OSError:  # the client is gone (ASGI, websocket.send)
+            pass
+        except Exception:
+            log.exception("socket.send_failed")
+        finally:
+            self._gone = True
+            self._queue.clear()
+            self._drained.set()
+
+    async def _send_all(self) -> None:
+        """Until closed."""
         while True:
             await self._more.wait()
             while self._queue:
@@ -72,9 +103,8 @@ class AsgiSink:
 class PlainSink:
     """Frames as short readable lines."""
 
-    def __init__(self, inner: SocketSink, view: PlainView) -> None:
+    def __init__(self, inner: SocketSink) -> None:
         self._inner = inner
-        self._view = view
         self.on_writable: Callable[[], None] | None = None
         inner.on_writable = self._resumed
 
@@ -87,7 +117,7 @@ class PlainSink:
         return self._inner.writable
 
     def send(self, frames: Sequence[bytes], joined: bytes) -> None:
-        lines = [line for frame in frames for line in self._view.lines(payload_of(frame))]
+        lines = [line for frame in frames for line in plain_lines(payload_of(frame))]
         out = [text_frame(line.encode()) for line in lines]
         if out:
             self._inner.send(out, b"".join(out))

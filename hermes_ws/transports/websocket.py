@@ -6,10 +6,9 @@ It waits only when the client does not take its answers.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
@@ -17,7 +16,7 @@ from urllib.parse import parse_qsl
 import structlog
 
 from hermes_ws import __version__
-from hermes_ws.errors import CommandError, FrameError, HermesError
+from hermes_ws.errors import CommandError, FrameError, HermesError, StoreError
 from hermes_ws.protocol import PROTOCOL
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import decode_command
@@ -33,7 +32,7 @@ from hermes_ws.runtime.runtime import Runtime
 from hermes_ws.settings import LimitSettings
 from hermes_ws.transports.auth import Refused
 from hermes_ws.transports.frames import EXTENSION, FrameConnection
-from hermes_ws.transports.plain import PlainView, parse_line
+from hermes_ws.transports.plain import parse_line
 from hermes_ws.transports.sinks import AsgiSink, PlainSink, SocketSink
 
 __all__ = ["SocketQuery", "error_frame", "serve_socket"]
@@ -47,6 +46,7 @@ Start = Literal["start", "snapshot", "now"]
 
 _STARTS: Final[dict[str, Start]] = {"start": "start", "snapshot": "snapshot", "now": "now"}
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
+_MOST_PARAMETERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,10 @@ class SocketQuery:
     @classmethod
     def parse(cls, query: bytes) -> SocketQuery:
         """Raises :class:`Refused` 400 (4400) that names the parameter. Unknown parameters are ignored."""
-        given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=64))
+        if query.count(b"&") >= _MOST_PARAMETERS:
+            message = f"a query has at most {_MOST_PARAMETERS} parameters"
+            raise Refused(400, message, CloseCode.BAD_REQUEST)
+        given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
         start = given.get("from", "snapshot")
         if start not in _STARTS:
             raise _bad_query("from", "start, snapshot or now", start)
@@ -121,30 +124,25 @@ async def serve_socket(
 ) -> None:
     """Serve an accepted socket until it is gone."""
     connection = scope.get("extensions", {}).get(EXTENSION)
-    sender: asyncio.Task[None] | None = None
-    if isinstance(connection, FrameConnection):
-        connection.wanted = True
-        sink: SocketSink = connection
-    else:
-        own = AsgiSink(send, buffer_bytes=runtime.settings.readers.write_buffer_bytes)
-        sender = asyncio.create_task(own.run())
-        sink = own
-    if query.plain:
-        sink = PlainSink(sink, PlainView())
     caller = Caller(principal, "socket")
-    try:
-        reader = await attach(runtime, conversation, caller, query, limits, sink)
-        await _Commands(runtime, conversation, caller, limits, sink, reader, plain=query.plain).take(receive)
-    except HermesError as error:
-        log.warning("socket.failed", conversation=conversation.ref.conversation_id, error=str(error))
-        sink.close(CloseCode.INTERNAL, "the conversation could not be read")
-        await _until_gone(receive)
-    finally:
-        sink.on_writable = None
-        if sender is not None:
-            sender.cancel()
-            with suppress(asyncio.CancelledError, OSError):
-                await sender
+    async with AsyncExitStack() as stack:
+        if isinstance(connection, FrameConnection):
+            connection.wanted = True
+            sink: SocketSink = connection
+        else:
+            sink = own = AsgiSink(send, buffer_bytes=runtime.settings.readers.write_buffer_bytes)
+            await stack.enter_async_context(own.sending())
+        if query.plain:
+            sink = PlainSink(sink)
+        try:
+            reader = await attach(runtime, conversation, caller, query, limits, sink)
+            await _Commands(runtime, conversation, caller, limits, sink, reader, plain=query.plain).take(receive)
+        except HermesError as error:
+            log.warning("socket.failed", conversation=conversation.ref.conversation_id, error=str(error))
+            sink.close(CloseCode.INTERNAL, "the conversation could not be read")
+            await _until_gone(receive)
+        finally:
+            sink.on_writable = None
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -160,7 +158,10 @@ async def attach(
     limits: LimitSettings,
     sink: SocketSink,
 ) -> Reader:
-    """Bring a client up to date: ``hello``, then what it asked for. Delivery goes on by itself."""
+    """Bring a client up to date: ``hello``, then what it asked for. Delivery goes on by itself.
+
+    Raises :class:`StoreError` for a conversation that was dropped since it was opened: nothing more comes of it.
+    """
     resume = _resume(conversation, query)
     snapshot: Snapshot | None = None
     if resume.mode == "snapshot":
@@ -168,6 +169,8 @@ async def attach(
         snapshot = Snapshot(**{name: getattr(state, name) for name in state.__struct_fields__})
         await conversation.settled()
         resume = Resume(mode="snapshot", from_=1, to=snapshot.at, reason=resume.reason)
+    if conversation.dead:
+        raise StoreError("the conversation was dropped; come back and it is read anew from the log")
     cursor = resume.from_ - 1 if resume.mode == "replay" else resume.to
     reader = Reader(
         conversation,
