@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -27,7 +28,7 @@ from hermes_ws.tools.base import NobodyAnswered, Tool, ToolContext, ToolResult, 
 from hermes_ws.tools.output import OutputKeeper
 from hermes_ws.tools.registry import validate_arguments
 
-__all__ = ["Call", "Workshop", "answer_to", "ask_people", "call_id_file", "clarification"]
+__all__ = ["Call", "Workshop", "answer_to", "ask_people", "call_id_file", "clarification", "output_address"]
 
 log = structlog.get_logger("hermes_ws.calls")
 
@@ -121,7 +122,7 @@ class Call(ToolContext):
             workshop.directory.outputs(ref) / call_id_file(call_id),
             preview_bytes=settings.preview_bytes,
             keep_bytes=settings.keep_bytes,
-            address=f"/api/conversations/{ref.conversation_id}/tool-calls/{call_id}/output",
+            address=output_address(ref.conversation_id, call_id),
         )
 
     # -- from wish to outcome --------------------------------------------------------------------------
@@ -332,6 +333,11 @@ def _structured(result: ToolResult, output: str) -> Any:
 
 def _no_riskier(one: policy.Judgement, other: policy.Judgement) -> bool:
     return policy.RISKS.index(one.risk) <= policy.RISKS.index(other.risk)
+
+
+def output_address(conversation_id: str, call_id: str) -> str:
+    """Where the whole output of a call is fetched."""
+    return f"/api/conversations/{conversation_id}/tool-calls/{quote(call_id, safe='')}/output"
 
 
 def call_id_file(call_id: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hermes_ws.runtime.calls import output_address
 from hermes_ws.transports.kept import KeptOutput
 
 
@@ -49,3 +50,8 @@ async def test_head_has_the_size_and_no_body(tmp_path: Path) -> None:
 
 async def test_no_file_is_none(tmp_path: Path) -> None:
     assert await KeptOutput.of(tmp_path / "none") is None
+
+
+def test_an_address_is_one_whatever_the_model_calls_its_call() -> None:
+    address = output_address("demo", "a/../b ?#é")
+    assert address == "/api/conversations/demo/tool-calls/a%2F..%2Fb%20%3F%23%C3%A9/output"
