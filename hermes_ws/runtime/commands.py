@@ -35,7 +35,8 @@ from hermes_ws.protocol.commands import (
 )
 from hermes_ws.protocol.control import CommandHelp, Ok
 from hermes_ws.protocol.values import ToolDescription
-from hermes_ws.runtime.conversation import Conversation, Reply
+from hermes_ws.runtime.command_ids import Reply, refusal
+from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.runtime import Runtime, new_id
@@ -60,8 +61,8 @@ async def dispatch(
                 )
         except CommandError as refused:
             reply(refused)
-        except StoreError:
-            reply(CommandError("internal", "the log cannot be read; nothing was done"))
+        except StoreError as error:
+            reply(refusal(error))
 
 
 async def _do(runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, reply: Reply) -> None:

@@ -15,10 +15,9 @@ cancelled, sockets closed with 4500, waiters told) and folded anew from the log 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -27,29 +26,29 @@ import msgspec
 import structlog
 
 from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions
-from hermes_ws.errors import CommandError, IllegalTransition, StorageFull, StoreError
+from hermes_ws.errors import CommandError, IllegalTransition, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
-from hermes_ws.protocol.codec import encode, fingerprint
+from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.commands import Command, RunStart, RunSteer
 from hermes_ws.protocol.control import Ok, SnapshotState
 from hermes_ws.protocol.resources import ConversationSummary
 from hermes_ws.protocol.values import ApprovalRule
 from hermes_ws.ranges import AtLeastOne, Pause
+from hermes_ws.runtime.command_ids import CommandIds, Reply, refusal
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.readers import Reader
+from hermes_ws.runtime.slots import Slot
 from hermes_ws.runtime.tail import Tail
 from hermes_ws.session import Session
 from hermes_ws.store.base import Append, CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store
 
-__all__ = ["COMMAND_TTL_MS", "Conversation", "ConversationSettings", "Host", "Reply"]
+__all__ = ["Conversation", "ConversationSettings", "Host"]
 
 log = structlog.get_logger("hermes_ws.conversation")
 
-Reply = Callable[[Ok | CommandError], None]
 DeltaKind = Literal["message", "reasoning", "stdout", "stderr"]
 
-COMMAND_TTL_MS = 24 * 3600 * 1000
 _RUN_LIFE = (
     ev.RunQueued,
     ev.RunStarted,
@@ -112,16 +111,6 @@ class _Delta:
 
 
 @dataclass(slots=True)
-class _Done:
-    """A command that was accepted: its digest, and its ``ok`` once it is committed."""
-
-    digest: bytes
-    ok: Ok | None
-    at: int
-    waiting: list[Reply] = field(default_factory=list[Reply])
-
-
-@dataclass(slots=True)
 class Answers:
     """Who waits for the answer to which interaction of a conversation."""
 
@@ -136,42 +125,6 @@ class Answers:
         future = self.waiting.pop(answer.resolution.interaction_id, None)
         if future is not None and not future.done():
             future.set_result(answer)
-
-
-class Slot:
-    """A run's place among those that work at once. While it waits for people, others may have it."""
-
-    def __init__(self, places: anyio.Semaphore) -> None:
-        self._places = places
-        self._waiting = 0
-        self._held = False
-
-    async def __aenter__(self) -> None:
-        await self._take()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._give()
-
-    async def _take(self) -> None:
-        await self._places.acquire()
-        self._held = True
-
-    def _give(self) -> None:
-        if self._held:
-            self._held = False
-            self._places.release()
-
-    @asynccontextmanager
-    async def given_up(self) -> AsyncGenerator[None]:
-        """Meanwhile the place is free; it is taken again when nothing of the run waits any more."""
-        self._waiting += 1
-        self._give()
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-        if not (self._waiting or self._held):
-            await self._take()
 
 
 class Conversation:
@@ -208,8 +161,9 @@ class Conversation:
         self._delta_bytes = 0
         self._drained: asyncio.Event | None = None
         self._advanced: asyncio.Event | None = None
-        self._commands: OrderedDict[tuple[str, str], _Done] = OrderedDict()
-        self._commands_complete = self.session.state.epoch is None
+        self._ids = CommandIds(
+            self.store, ref, now=host.now, most=settings.recent_commands, complete=self.session.state.epoch is None
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._wake_due = False
         self._arm()
@@ -472,29 +426,10 @@ class Conversation:
     async def once(
         self, command: Command, caller: Caller, reply: Reply, do: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
-        """Do it, unless its id says that it was done: then the stored answer is given again (guarantee 5).
-
-        The only thing waited for before it is the look-up of an id in the log, so commands keep their order.
-        """
+        """Do it, unless its id says that it was done: then the stored answer is given again (guarantee 5)."""
         if self.dead:
             raise CommandError("internal", "the conversation is being reloaded; send the command again")
-        if command.id is None:
-            await do()
-        elif not await self._repeated(command, caller, reply):
-            key = (caller.principal.name, command.id)
-            done = self._commands[key] = _Done(_digest(command), None, self.now(), [reply])
-            try:
-                await do()
-            except BaseException as error:
-                if self._commands.get(key) is done:
-                    del self._commands[key]
-                refused = error if isinstance(error, CommandError) else _failed(error)
-                for waiting in done.waiting:
-                    waiting(refused)
-                if not isinstance(error, Exception):
-                    raise
-                if not isinstance(error, (CommandError, StoreError)):
-                    log.exception("command.crashed", conversation=self.ref.conversation_id)
+        await self._ids.once(command, caller, reply, do)
 
     def decide(self, command: Command, caller: Caller) -> Decision:
         """What the session makes of it; the conversation comes into being with its first accepted command."""
@@ -524,60 +459,12 @@ class Conversation:
         self.used_at = self.uptime()
         decision.events[:0] = self._create()
         ok = Ok(id=command.id, at=self.session.state.head, **decision.result)
-        name = caller.principal.name
-        done = self._commands[name, command.id] if command.id is not None else None
-        row = None
-        if done is not None and command.id is not None:
-            row = CommandRow(name, command.id, done.digest, msgspec.json.encode(ok), done.at)
+        row = self._ids.row(command, caller, ok)
 
         def then(error: StoreError | None) -> None:
-            answer = ok if error is None else _refusal(error)
-            if done is None:
-                reply(answer)
-            else:
-                self._settle(done, answer)
+            self._ids.settle(command, caller, reply, ok if error is None else refusal(error))
 
         self.commit(decision, then, command=row, revoked=revoked)
-
-    def _settle(self, done: _Done, answer: Ok | CommandError) -> None:
-        """The command's one answer: to who sent it first as it is, to copies that waited as a duplicate."""
-        first, *copies = done.waiting
-        done.waiting.clear()
-        first(answer)
-        for copy in copies:
-            copy(_again(answer) if isinstance(answer, Ok) else answer)
-        if isinstance(answer, Ok):
-            done.ok = answer
-            self._forget_oldest()
-
-    def _forget_oldest(self) -> None:
-        while len(self._commands) > self.settings.recent_commands:
-            oldest, done = next(iter(self._commands.items()))
-            if done.ok is None:
-                return
-            del self._commands[oldest]
-            self._commands_complete = False
-
-    async def _repeated(self, command: Command, caller: Caller, reply: Reply) -> bool:
-        """Whether the id was used before; if so, it is answered here. Raises ``id_reused`` for another body."""
-        assert command.id is not None
-        key = (caller.principal.name, command.id)
-        done = self._commands.get(key)
-        if done is None and not self._commands_complete:
-            row = await self.store.command(self.ref, *key)
-            done = self._commands.get(key)
-            if done is None and row is not None:
-                done = _Done(row.digest, msgspec.json.decode(row.ok, type=Ok), row.created_at)
-        if done is None or done.at < self.now() - COMMAND_TTL_MS:
-            return False
-        if done.digest != _digest(command):
-            message = f"id {command.id!r} was used for another command in the last 24 h"
-            raise CommandError("id_reused", message, path="$.id")
-        if done.ok is None:
-            done.waiting.append(reply)
-        else:
-            reply(_again(done.ok))
-        return True
 
     # -- time ------------------------------------------------------------------------------------------
 
@@ -609,23 +496,3 @@ class Conversation:
     def take_up(self) -> None:
         """After a restart: go on with what the log says was under way."""
         self.commit(self.session.take_up(self.now()))
-
-
-def _digest(command: Command) -> bytes:
-    return hashlib.sha256(fingerprint(command)).digest()
-
-
-def _again(ok: Ok) -> Ok:
-    return msgspec.structs.replace(ok, duplicate=True)
-
-
-def _failed(error: BaseException) -> CommandError:
-    if isinstance(error, StoreError):
-        return _refusal(error)
-    return CommandError("internal", "the server failed at this; its log says why")
-
-
-def _refusal(error: StoreError) -> CommandError:
-    if isinstance(error, StorageFull):
-        return CommandError("storage_full", "the server has no space left; nothing was done")
-    return CommandError("internal", "the log could not be written; nothing was done")

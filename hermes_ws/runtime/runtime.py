@@ -31,8 +31,10 @@ from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.control import GoAway
 from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
 from hermes_ws.runtime.calls import Workshop
-from hermes_ws.runtime.conversation import COMMAND_TTL_MS, Conversation, ConversationSettings, Slot
+from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
+from hermes_ws.runtime.conversation import Conversation, ConversationSettings
 from hermes_ws.runtime.readers import ReaderSettings
+from hermes_ws.runtime.slots import Slot
 from hermes_ws.runtime.turn import AgentSettings, RunTurn
 from hermes_ws.session import Session
 from hermes_ws.state import State
