@@ -60,4 +60,4 @@ async def _first(work: asyncio.Task[int], following: asyncio.Task[None]) -> int:
     finally:
         for task in (work, following):
             task.cancel()
-        await asyncio.wait([work, following])
+        await asyncio.gather(work, following, return_exceptions=True)

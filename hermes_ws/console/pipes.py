@@ -51,7 +51,7 @@ async def talk_through_pipes(talk: Talk, conversation: Conversation) -> int:
             loop.remove_signal_handler(signal.SIGINT)
         for task in (work, left, *stopping):
             task.cancel()
-        await asyncio.wait([work, left, *stopping])
+        await asyncio.gather(work, left, *stopping, return_exceptions=True)
 
 
 async def _work(talk: Talk, conversation: Conversation) -> int:

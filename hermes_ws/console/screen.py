@@ -6,25 +6,30 @@ break: so text can stream while a person types.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import Any
 
 import msgspec
 from prompt_toolkit import PromptSession
+from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.patch_stdout import StdoutProxy
 from prompt_toolkit.utils import get_cwidth
 
-from hermes_ws.client import Conversation
+from hermes_ws.client import ClientError, Conversation
 from hermes_ws.console.lines import EditArguments
-from hermes_ws.console.talk import Leave, Talk
+from hermes_ws.console.talk import Talk
 from hermes_ws.protocol.events import InteractionRequested
 
 __all__ = ["Screen", "talk_at_terminal"]
 
+LINES = 100
+"""Lines that may wait to be done; then the prompt waits."""
 FRAME_S = 0.03
 """Least time between two drawings of the prompt, and between two writes above it."""
 
@@ -61,21 +66,55 @@ class Screen:
         return row[:cut].rstrip(" "), row[cut:]
 
 
-class _Prompt:
-    """What stands at the bottom."""
+class _RawInput(Vt100Input):
+    """A terminal that stays raw while text is written above the prompt: a Ctrl+C or Ctrl+D then is not lost."""
 
-    def __init__(self, talk: Talk, screen: Screen) -> None:
+    def cooked_mode(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class _Sitting:
+    """The prompt, and who does what is typed at it.
+
+    What is typed is done in order, beside the prompt: it is there while a command waits for a server that is away.
+    """
+
+    def __init__(self, talk: Talk, screen: Screen, conversation: Conversation) -> None:
         self._talk = talk
         self._screen = screen
-        self.editing: InteractionRequested | None = None
+        self._conversation = conversation
+        self._lines: asyncio.Queue[tuple[str, InteractionRequested | None]] = asyncio.Queue(LINES)
+        self._editing: InteractionRequested | None = None
+        self._stops: set[asyncio.Task[None]] = set()
+        self._session: PromptSession[str] = PromptSession(
+            input=_RawInput(sys.stdin), erase_when_done=True, is_password=Condition(self._secret)
+        )
+        self._session.app.min_redraw_interval = FRAME_S
 
-    def message(self) -> ANSI:
+    async def run(self) -> None:
+        """Until the person leaves."""
+        self._screen.session = self._session
+        worker = asyncio.create_task(self._work())
+        try:
+            # Raw between two prompts, too: what is typed then belongs to the next one, Ctrl+C included.
+            with self._session.app.input.raw_mode():
+                while await self._turn():
+                    pass
+        finally:
+            self._screen.session = None
+            for task in (worker, *self._stops):
+                task.cancel()
+            await asyncio.wait([worker, *self._stops])
+
+    # -- the prompt ------------------------------------------------------------------------------------
+
+    def _message(self) -> ANSI:
         row = f"{self._screen.row}\x1b[0m\n" if self._screen.row else ""
         return ANSI(f"{row}\x1b[2m{self._state()}\x1b[0m> ")
 
     def _state(self) -> str:
         asked = self._talk.question
-        if self.editing is not None:
+        if self._editing is not None:
             return "arguments as JSON "
         if asked is not None and asked.kind == "approval":
             return f"{'/'.join(option.id[:1] for option in asked.options or [])}{'/e' if asked.editable else ''} "
@@ -85,69 +124,66 @@ class _Prompt:
             return "stopping "
         return "running, Ctrl+C stops " if self._talk.active is not None else ""
 
-    def secret(self) -> bool:
+    def _secret(self) -> bool:
         asked = self._talk.question
         return asked is not None and any(question.type == "secret" for question in asked.questions or [])
+
+    # -- what is typed ---------------------------------------------------------------------------------
+
+    async def _turn(self) -> bool:
+        """One line; False to leave."""
+        try:
+            line = await self._session.prompt_async(self._message)
+            while line.endswith("\\"):
+                line = line[:-1] + "\n" + await self._session.prompt_async("… ")
+        except EOFError:
+            return False
+        except KeyboardInterrupt:
+            return self._interrupted()
+        if line.strip() in ("/quit", "/exit"):
+            return False
+        if line.strip():
+            self._talk.typed("•••" if self._secret() else line)
+            await self._lines.put((line, self._editing))
+        self._editing = None
+        return True
+
+    def _interrupted(self) -> bool:
+        """Ctrl+C: first what is being typed, then the run, then we."""
+        typing = self._editing is not None or self._session.default_buffer.text
+        self._editing = None
+        if typing:
+            return True
+        if self._talk.active is None or self._talk.stopping:
+            return False
+        self._stops.add(asyncio.create_task(self._talk.interrupt(self._conversation)))
+        return True
+
+    async def _work(self) -> None:
+        while True:
+            line, edited = await self._lines.get()
+            try:
+                await self._talk.line(self._conversation, line, edited=edited)
+            except EditArguments:
+                self._edit()
+            except ClientError:
+                return  # whoever follows the conversation is told the same
+
+    def _edit(self) -> None:
+        """Put the arguments into the prompt, where they can be changed."""
+        asked = self._talk.question
+        if asked is not None and asked.tool is not None:
+            arguments: Any = asked.tool.arguments
+            self._editing = asked
+            self._session.default_buffer.document = Document(msgspec.json.encode(arguments).decode())
+            self._session.app.invalidate()
 
 
 async def talk_at_terminal(talk: Talk, screen: Screen, conversation: Conversation) -> int:
     """Returns the exit status."""
-    prompt = _Prompt(talk, screen)
-    session: PromptSession[str] = PromptSession(erase_when_done=True, is_password=Condition(prompt.secret))
-    session.app.min_redraw_interval = FRAME_S
-    screen.session = session
     with StdoutProxy(sleep_between_writes=FRAME_S, raw=True) as proxy, redirect_stdout(proxy):
         talk.say("a line talks to the agent, /help says what else there is")
-        try:
-            while True:
-                await _turn(talk, screen, session, prompt, conversation)
-        except Leave:
-            if talk.busy:
-                talk.say(f"· the run goes on; hermes-ws connect {conversation.id} comes back to it")
-        finally:
-            screen.session = None
+        await _Sitting(talk, screen, conversation).run()
+        if talk.busy:
+            talk.say(f"· the run goes on; hermes-ws connect {conversation.id} comes back to it")
     return 0
-
-
-async def _turn(
-    talk: Talk, screen: Screen, session: PromptSession[str], prompt: _Prompt, conversation: Conversation
-) -> None:
-    """One line."""
-    editing, secret = prompt.editing, prompt.secret()
-    try:
-        line = await session.prompt_async(prompt.message, default=_arguments(editing))
-    except EOFError:
-        raise Leave from None
-    except KeyboardInterrupt:
-        prompt.editing = None
-        if editing is None and not session.default_buffer.text:
-            await talk.interrupt(conversation)
-        return
-    prompt.editing = None
-    if editing is not None:
-        line = f"e {line}" if line.strip() else ""
-    if line.endswith("\\"):
-        line = await _continued(session, line)
-    if line.strip():
-        talk.typed("•••" if secret else line)
-    try:
-        await talk.line(conversation, line)
-    except EditArguments:
-        prompt.editing = talk.question
-
-
-async def _continued(session: PromptSession[str], line: str) -> str:
-    """The lines that belong to one that ends in a backslash."""
-    while line.endswith("\\"):
-        try:
-            line = line[:-1] + "\n" + await session.prompt_async("… ")
-        except (EOFError, KeyboardInterrupt):
-            return ""
-    return line
-
-
-def _arguments(editing: InteractionRequested | None) -> str:
-    if editing is None or editing.tool is None:
-        return ""
-    arguments: Any = editing.tool.arguments
-    return msgspec.json.encode(arguments).decode()

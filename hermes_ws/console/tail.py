@@ -48,7 +48,7 @@ async def tail(
         finally:
             for task in (printing, gone):
                 task.cancel()
-            await asyncio.wait([printing, gone])
+            await asyncio.gather(printing, gone, return_exceptions=True)
 
 
 async def _print(conversation: Conversation, until_idle: bool) -> None:

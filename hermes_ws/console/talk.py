@@ -104,10 +104,18 @@ class Talk:
         """The oldest open question."""
         return next(iter(self.open.values()), None)
 
-    async def line(self, conversation: Conversation, line: str) -> None:
-        """Do what a line means. Raises :class:`Leave` and :class:`EditArguments`; says all else by itself."""
+    async def line(
+        self, conversation: Conversation, line: str, *, edited: ev.InteractionRequested | None = None
+    ) -> None:
+        """Do what a line means; with ``edited`` it is the arguments for that call.
+
+        Raises :class:`Leave` and :class:`EditArguments`; says all else by itself.
+        """
         try:
-            await self._do(conversation, line)
+            if edited is not None:
+                await self.reply(conversation, edited, f"e {line}")
+            else:
+                await self._do(conversation, line)
         except (CommandRefused, NotUnderstood) as refused:
             self.say_problem(str(refused))
 
