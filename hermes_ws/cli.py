@@ -160,21 +160,23 @@ def connect(conversation: str, url: str, key: str | None) -> None:
 
 @main.command()
 @click.argument("conversation")
-@click.option("--after", type=click.IntRange(0), help="Begin after this number; 0 is everything (default: from now).")
+@click.option("--after", type=click.IntRange(0), default=0, help="Begin after this number (default 0: everything).")
+@click.option("--live", is_flag=True, help="Begin with what comes from now on.")
 @click.option("--epoch", help="Which incarnation of the log --after counts in.")
 @click.option("--exclude", multiple=True, metavar="TYPES", help="Event types to leave out, separated by commas.")
 @click.option("--until-idle", is_flag=True, help="Leave when all is told and no run is active or waits.")
 @_server_options
 def tail(
     conversation: str,
-    after: int | None,
+    after: int,
+    live: bool,
     epoch: str | None,
     exclude: tuple[str, ...],
     until_idle: bool,
     url: str,
     key: str | None,
 ) -> None:
-    """Print a conversation's events, one JSON object a line, exactly as the server sends them.
+    """Print a conversation's events, one JSON object a line, exactly as the server sends them, and go on as more come.
 
     Numbers that are left out are told by "skipped" lines; a "snapshot" line takes the place of a log that is gone.
     """
@@ -184,7 +186,8 @@ def tail(
 
     types = [kind.strip() for kinds in exclude for kind in kinds.split(",") if kind.strip()]
     with _talking_to(url, key) as server:
-        asyncio.run(follow(server, conversation, after=after, epoch=epoch, exclude=types, until_idle=until_idle))
+        begin = None if live else after
+        asyncio.run(follow(server, conversation, after=begin, epoch=epoch, exclude=types, until_idle=until_idle))
 
 
 @main.command()

@@ -36,7 +36,7 @@ async def tail(
         on_connection=_tell,
     ) as conversation:
         if after is None and sys.stderr.isatty():
-            _say(f"what comes after {conversation.seq}; --after 0 is everything")
+            _say(f"what comes after {conversation.seq}")
         printing = asyncio.create_task(_print(conversation, until_idle))
         gone = asyncio.create_task(_nobody_reads())
         try:

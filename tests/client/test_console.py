@@ -253,6 +253,10 @@ async def test_tail_prints_the_server_s_bytes(server: Server) -> None:
     frames = [json.loads(line) for line in out.splitlines()]
     assert expect_contiguous(frames, after=3) == len(socket.log)
     assert "message.delta" not in {frame["type"] for frame in frames}
+    out, _, _ = await done(at(server, "tail", name, "--until-idle"))
+    assert [json.loads(line)["seq"] for line in out.splitlines()] == list(range(1, len(socket.log) + 1))
+    out, _, _ = await done(at(server, "tail", name, "--live", "--until-idle"))
+    assert out == b""
     out, _, status = await done(at(server, "tail", fresh(), "--until-idle"))
     assert (out, status) == (b"", 0)
 
