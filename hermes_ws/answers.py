@@ -78,7 +78,8 @@ def _check_value(question: Question, value: Any) -> None:
     path = f"$.answers.{question.id}"
     match question.type:
         case "text" | "secret":
-            _expect(isinstance(value, str), "a string", path)
+            said = isinstance(value, str) and (bool(value.strip()) or not question.required)
+            _expect(said, "a text that is not empty" if question.required else "a string", path)
         case "number":
             _expect(isinstance(value, (int, float)) and not isinstance(value, bool), "a number", path)
         case "boolean":

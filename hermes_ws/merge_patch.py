@@ -19,7 +19,7 @@ def merged(config: Config, patch: dict[str, Any]) -> Config:
     try:
         return msgspec.convert(_merge_patch(target, patch), Config)
     except msgspec.ValidationError as error:
-        what, path = invalid_value(error)
+        what, path = invalid_value(error, Config)
         raise CommandError("invalid_frame", f"config: {what}", path=f"$.config{path.removeprefix('$')}") from None
     except RecursionError:
         raise CommandError("invalid_frame", "config: the JSON is nested too deeply", path="$.config") from None

@@ -85,7 +85,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     frame_bytes: AtLeastOne = 1_048_576
     """A larger frame is answered with ``too_large``."""
     frame_bytes_max: AtLeastOne = 16_777_216
-    """A frame larger than this closes the socket (1009) without being read."""
+    """A frame larger than this closes the socket (4413) without being read."""
     body_bytes: AtLeastOne = 10_000_000
     """A larger HTTP body is refused with 413; a command's may be no larger than ``frame_bytes``."""
     sockets: AtLeastOne = 10_000

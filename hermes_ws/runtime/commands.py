@@ -34,7 +34,7 @@ from hermes_ws.protocol.commands import (
     command_type,
 )
 from hermes_ws.protocol.control import CommandHelp, Ok
-from hermes_ws.protocol.values import ToolDescription
+from hermes_ws.protocol.values import Config, ToolDescription
 from hermes_ws.runtime.command_ids import Reply, refusal
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
@@ -123,6 +123,7 @@ def _check(runtime: Runtime, conversation: Conversation, command: Command, calle
             config = merged(conversation.session.state.config, command.config)
             if config.agent is not None and "agent" in command.config:
                 _must_have_agent(runtime, config.agent, "$.config.agent")
+            _check_reach(command, caller)
             policy.check_ceiling(config.approvals, runtime.settings.approvals)
         case InteractionReply(arguments=dict()):
             _check_edited(runtime, conversation, command, caller)
@@ -136,6 +137,13 @@ def _must_have_agent(runtime: Runtime, name: str, path: str) -> None:
     if name not in runtime.agents:
         message = f"there is no agent {name[:80]!r}; there are {', '.join(sorted(runtime.agents))}"
         raise CommandError("not_found", message, path=path)
+
+
+def _check_reach(command: ConversationConfigure, caller: Caller) -> None:
+    """Who may not use every tool does not decide that others' runs use them without a person: their ceiling is ask."""
+    if caller.principal.tools is not None and "approvals" in command.config:
+        asked = merged(Config(), {"approvals": command.config["approvals"]})
+        policy.check_ceiling(asked.approvals, policy.ApprovalSettings(ceiling="ask"))
 
 
 def _check_edited(runtime: Runtime, conversation: Conversation, command: InteractionReply, caller: Caller) -> None:

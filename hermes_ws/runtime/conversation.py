@@ -360,6 +360,19 @@ class Conversation:
         self.commit(Decision(), tell)
         await future
 
+    def let_go(self) -> None:
+        """The server goes down: nothing is committed from here on. What is under way, open questions above all, stays
+        in the log as it is, for the next server to take up."""
+        self.dead = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._release_waiters()
+
+    def _release_waiters(self) -> None:
+        for event in (self._drained, self._advanced):
+            if event is not None:
+                event.set()
+
     def drop(self, error: StoreError) -> None:
         """Memory is worth nothing any more: let go of everything, and tell everybody who waits."""
         self.dead = True
@@ -370,9 +383,7 @@ class Conversation:
         pending, self._pending = self._pending, deque()
         for one in pending:
             self._release(one, error)
-        for event in (self._drained, self._advanced):
-            if event is not None:
-                event.set()
+        self._release_waiters()
         for reader in tuple(self.readers):
             reader.close(CloseCode.INTERNAL, "the log could not be written; reconnect and resume")
 

@@ -130,7 +130,7 @@ class Runtime:
                     await runtime._take_up()
                     yield runtime
                 finally:
-                    runtime._closing = True
+                    runtime._let_go()
                     tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:  # tasks are guarded: what is in here is the caller's own
             raise group.exceptions[0] from None
@@ -364,6 +364,12 @@ class Runtime:
         await anyio.lowlevel.checkpoint()
         for reader in self._readers():
             reader.close(CloseCode.DRAINING, "the server is going down; reconnect and resume")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._closing = True
+        for conversation in self._conversations.values():
+            conversation.let_go()
 
     async def _quiet(self) -> None:
         """Wait until no agent is at work; one that waits for a person is not waited for."""

@@ -294,7 +294,7 @@ class App:
         try:
             asked = msgspec.json.decode(await _body(request, self._limits.body_bytes), type=TicketRequest)
         except msgspec.MsgspecError as error:
-            what, path = invalid_value(error)
+            what, path = invalid_value(error, TicketRequest)
             raise CommandError("invalid_frame", f"a ticket request: {what}", path=path) from None
         except RecursionError:
             raise CommandError("invalid_frame", "a ticket request: the JSON is nested too deeply") from None

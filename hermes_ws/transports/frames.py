@@ -15,10 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Close, Frame, Opcode
+
+from hermes_ws.protocol.close import CloseCode
 
 __all__ = ["EXTENSION", "FrameConnection", "FrameProtocol"]
 
 EXTENSION: Final = "hermes_ws.frames"
+MESSAGE_TOO_BIG: Final = 1009
+"""RFC 6455, 7.4.1; what the protocol library closes with by itself."""
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
@@ -66,6 +71,19 @@ class FrameProtocol(WebSocketsSansIOProtocol):
                 self.transport.pause_reading()
             return
         super().send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        """A frame too large to be taken in is closed with our own code, which says not to try it again."""
+        closed = self.conn.close_sent
+        if closed is None or closed.code != MESSAGE_TOO_BIG:
+            super().handle_parser_exception()
+            return
+        self.conn.data_to_send()
+        close = Close(CloseCode.TOO_LARGE, "a frame larger than limits.frame_bytes_max")
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+        self.transport.write(Frame(Opcode.CLOSE, close.serialize()).serialize(mask=False))
+        self.close_sent = True
+        self.transport.close()
 
     def keepalive_timeout(self) -> None:
         """A ping that waits behind other bytes, or whose answer is not read, says nothing of the peer: it is the

@@ -292,3 +292,30 @@ async def test_holding_ends_with_the_work(runtime: Runtime) -> None:
     await send(runtime, conversation, RunStart(input="hi"))
     await asyncio.sleep(0)
     assert conversation.holders == 0
+
+
+async def test_who_may_not_use_every_tool_does_not_turn_approvals_off_for_others(runtime: Runtime) -> None:
+    conversation = await runtime.open(REF)
+    await send(runtime, conversation, ConversationConfigure(config={"approvals": {"mode": "auto"}}))
+    with pytest.raises(CommandError) as refused:
+        await send(runtime, conversation, ConversationConfigure(config={"approvals": {"mode": "auto"}}), GUEST)
+    assert (refused.value.code, refused.value.path) == ("not_permitted", "$.config.approvals.mode")
+    await send(runtime, conversation, ConversationConfigure(config={"title": "ours"}), GUEST)
+    await send(runtime, conversation, ConversationConfigure(config={"approvals": {"mode": "ask"}}), GUEST)
+
+
+async def test_a_server_that_goes_down_leaves_open_questions_and_calls_in_the_log_as_they_are(
+    store: GatedStore, tmp_path: Path
+) -> None:
+    async with runtime_over(store, tmp_path) as runtime:
+        conversation = await runtime.open(REF)
+        sink = follow(runtime, conversation)
+        await send(runtime, conversation, RunStart(input="/ask go?\n/par\n/run sleep 60"))
+        await until(lambda: sink.types.count("interaction.requested") == 2)
+        seen = list(sink.events)
+        async with anyio.create_task_group() as group:
+            group.start_soon(conversation.wait_beyond, conversation.committed, 60.0)
+            await anyio.wait_all_tasks_blocked()
+            await runtime.drain(0.0, 1_000)
+    kept = await store.read(REF, after=0, limit=1_000, max_bytes=1_000_000)
+    assert len(kept) == len(seen), "nothing was written by going down, and a long poll ended"

@@ -282,8 +282,9 @@ async def test_a_holder_of_a_ticket_in_another_name_gets_no_terminal_unless_the_
     ):
         conversation = fresh()
         grant = await ticket_for(running, conversation, principal="guest", role="driver")
+        async with running.socket(conversation) as owner:
+            await owner.ok("conversation.configure", config={"approvals": {"mode": "auto"}})
         async with running.socket(conversation, key="", ticket=grant["ticket"]) as socket:
-            await socket.ok("conversation.configure", config={"approvals": {"mode": "auto"}})
             await socket.run("/run id\n/tool list_files {}")
         assert [call["status"] for call in socket.of("tool.completed")] == [status, "ok"]
 

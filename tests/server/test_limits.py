@@ -64,7 +64,7 @@ async def test_a_large_frame_is_an_error_and_a_huge_one_closes(make_server: Make
         assert (await socket.until("error"))["code"] == "too_large"
         await socket.ok("ping")
         await socket.send("x" * 30_000)
-        assert (await socket.closed())[0] == 1009
+        assert (await socket.closed())[0] == 4413
 
 
 async def test_messages_in_fragments_are_put_together(server: Server) -> None:

@@ -150,7 +150,7 @@ def test_arguments_may_be_edited_where_that_was_offered_and_the_call_is_allowed(
 @pytest.mark.parametrize(
     ("kind", "right", "wrong"),
     [
-        ("text", ["a", ""], [1, True, ["a"], {}]),
+        ("text", ["a"], ["", " ", 1, True, ["a"], {}]),
         ("secret", ["a"], [1, {"a": 1}]),
         ("number", [1, 0.5, -3], ["1", True, [1]]),
         ("boolean", [True, False], [0, 1, "true"]),

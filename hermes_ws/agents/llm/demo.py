@@ -32,7 +32,7 @@ import msgspec
 from hermes_ws.agents.base import Agent
 from hermes_ws.agents.llm.loop import LlmAgent, LlmSettings
 from hermes_ws.agents.llm.model import Finish, Model, ModelPart, ModelRequest, ReasoningDelta, TextDelta, ToolCall
-from hermes_ws.errors import RUN_CODES, ModelError, RunCode
+from hermes_ws.errors import RUN_CODES, AgentError, ModelError, RunCode
 from hermes_ws.history import AssistantTurn, UserTurn
 from hermes_ws.protocol.values import Usage
 
@@ -190,7 +190,7 @@ async def _fail(rest: str, attempt: int) -> AsyncGenerator[ModelPart, None]:
         return
     known: dict[str, RunCode] = {name: name for name in RUN_CODES}  # type: ignore[misc]
     if code not in known:
-        raise ModelError("model_bad_response", f"/fail does not know {code!r}; it knows {', '.join(RUN_CODES)}")
+        raise AgentError("model_bad_response", f"/fail does not know {code!r}; it knows {', '.join(RUN_CODES)}")
     if times:
         yield TextDelta("This half-said answer will be discarded … ")
     raise ModelError(known[code], f"the script said /fail {rest}")
