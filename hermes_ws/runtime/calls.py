@@ -1,8 +1,8 @@
 """One tool call, from the model's wish to its outcome: policy, approval, journal, execution, events.
 
-The same for every agent and every tool, and in one place, so that none can be forgotten (guarantee 12). A call passes
-policy twice: when it is asked for, and once more right before it runs, because people may have changed their minds
-while a question was open.
+The same for every agent and every tool, and in one place, so that none can be forgotten (guarantee 12). Policy is asked
+right before a call runs, and again after every answer, because people may have changed their minds while a question was
+open.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from hermes_ws.protocol.commands import (
     Help,
     InteractionReply,
     Ping,
-    RunRetry,
     RunStart,
     SnapshotGet,
     ToolsList,
@@ -127,8 +126,6 @@ def _check(runtime: Runtime, conversation: Conversation, command: Command, calle
             policy.check_ceiling(config.approvals, runtime.settings.approvals)
         case InteractionReply(arguments=dict()):
             _check_edited(runtime, conversation, command, caller)
-        case RunRetry():
-            raise CommandError("unsupported", "run.retry is not supported by this server yet")
         case _:
             pass
 
@@ -191,11 +188,9 @@ async def _fork(
             "not_permitted", "your credential does not reach that conversation", path="$.conversation_id"
         )
     there = await runtime.open(target)
-    if there.epoch is not None and (command.conversation_id is not None or command.id is None):
-        message = f"conversation {target.conversation_id!r} exists already; choose another id, or none"
-        raise CommandError("id_reused", message, path="$.conversation_id")
-    if there.epoch is None:
-        await _copy(runtime, source, there, boundary)
+    named_by_us = command.conversation_id is None and command.id is not None
+    if there.epoch is None or not named_by_us:
+        await _copy(source, there, boundary)
     decision = Decision(result={"conversation_id": target.conversation_id})
     source.accept(command, caller, decision, reply)
 
@@ -218,7 +213,7 @@ def _boundary(source: Conversation, after_run: str | None) -> str | None:
     raise CommandError("run_not_found", f"there is no run {after_run[:80]!r} here", path="$.after_run")
 
 
-async def _copy(runtime: Runtime, source: Conversation, there: Conversation, boundary: str | None) -> None:
+async def _copy(source: Conversation, there: Conversation, boundary: str | None) -> None:
     loaded = await source.store.load(source.ref)
     assert loaded is not None
     forked = _forked([decode_event(event.data) for event in loaded.events], there, boundary)

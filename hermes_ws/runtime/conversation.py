@@ -337,11 +337,10 @@ class Conversation:
 
     async def wait_beyond(self, seq: int, timeout_s: float) -> None:
         """Wait until something after ``seq`` may be seen, but no longer than ``timeout_s``."""
-        advanced = self._advanced = self._advanced or asyncio.Event()
         with self.held(), anyio.move_on_after(timeout_s):
             while self.committed <= seq and not self.dead:
-                await advanced.wait()
-                advanced = self._advanced = self._advanced or asyncio.Event()
+                self._advanced = self._advanced or asyncio.Event()
+                await self._advanced.wait()
 
     async def settled(self) -> None:
         """Wait until all that was decided so far is committed. Raises :class:`StoreError` if it never will be."""

@@ -33,7 +33,7 @@ from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
 from hermes_ws.runtime.calls import Workshop
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
 from hermes_ws.runtime.conversation import Conversation, ConversationSettings
-from hermes_ws.runtime.readers import ReaderSettings
+from hermes_ws.runtime.readers import Reader, ReaderSettings
 from hermes_ws.runtime.slots import Slot
 from hermes_ws.runtime.turn import AgentSettings, RunTurn
 from hermes_ws.session import Session
@@ -378,7 +378,7 @@ class Runtime:
         ):
             await anyio.sleep(QUIET_POLL_S)
 
-    def _readers(self) -> list[Any]:
+    def _readers(self) -> list[Reader]:
         return [reader for c in tuple(self._conversations.values()) for reader in tuple(c.readers)]
 
     def check_draining(self) -> None:

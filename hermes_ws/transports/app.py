@@ -27,7 +27,7 @@ from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import decode_command, encode, invalid_value
 from hermes_ws.protocol.control import Error, Ok, Skipped
 from hermes_ws.protocol.resources import ConversationList, ConversationSummary, EventPage, TicketGrant, TicketRequest
-from hermes_ws.protocol.schema import documents
+from hermes_ws.protocol.schema import documents, sha256
 from hermes_ws.protocol.values import ConversationId
 from hermes_ws.runtime.calls import call_id_file
 from hermes_ws.runtime.commands import dispatch
@@ -49,7 +49,6 @@ _SOCKET_PATH: Final = re.compile(r"/ws/(?P<id>[^/]+)")
 _VERSION: Final = re.compile(r"hermes\.v[0-9]+")
 _REASON_BYTES: Final = 123
 """What a close frame has room for (RFC 6455, 5.5): a longer reason would cost the code too."""
-_ID: Final = msgspec.json.Decoder(ConversationId)
 
 _STATUS: Final[dict[CommandCode, int]] = {
     "invalid_json": 400,
@@ -82,6 +81,7 @@ class App:
         self._limits = settings.limits
         self._prefix = prefix
         self._sockets = 0
+        sha256()  # every hello names it: rendered once and here, not while the first client waits
         self._routes = self._make_routes()
         self._http = self._make_http()
 
@@ -213,8 +213,7 @@ class App:
 
     async def _conversations(self, request: Request) -> Response:
         principal = self._identify(request, None)
-        most = self._limits.page_conversations
-        limit = min(max(_count(request, "limit", most), 1), most)
+        limit = _limit(request, self._limits.page_conversations)
         try:
             page = await self._runtime.store.conversations(
                 principal.namespace, limit=limit, cursor=request.query_params.get("cursor")
@@ -235,7 +234,7 @@ class App:
     async def _events(self, request: Request) -> Response:
         conversation = await self._open(request)
         after = _count(request, "after", 0)
-        limit = min(max(_count(request, "limit", self._limits.page_events), 1), self._limits.page_events)
+        limit = _limit(request, self._limits.page_events)
         wait_ms = min(_count(request, "wait_ms", 0), self._limits.wait_ms)
         if after >= conversation.committed and wait_ms:
             await conversation.wait_beyond(after, wait_ms / 1000)
@@ -264,7 +263,7 @@ class App:
         try:
             command = decode_command(await _body(request, self._limits.frame_bytes))
         except FrameError as refused:
-            return _json(error_frame(refused, refused.command_id), _STATUS.get(refused.code, 409))
+            return _refusal(refused, refused.command_id)
         conversation = await self._runtime.open(ref)
         answered: asyncio.Future[Ok | CommandError] = asyncio.get_running_loop().create_future()
 
@@ -480,6 +479,11 @@ def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
 
 
+def _limit(request: Request, most: int) -> int:
+    """How long a page is to be: at least one, and no more than the setting."""
+    return min(max(_count(request, "limit", most), 1), most)
+
+
 def _count(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name)
     if text is None or text == "":
@@ -491,7 +495,7 @@ def _count(request: Request, name: str, default: int) -> int:
 
 def _is_id(text: str) -> bool:
     try:
-        _ID.decode(msgspec.json.encode(text))
-    except (msgspec.MsgspecError, UnicodeError):
+        msgspec.convert(text, ConversationId)
+    except msgspec.ValidationError:
         return False
     return True

@@ -34,7 +34,7 @@ def documents() -> dict[str, bytes]:
 @functools.cache
 def sha256() -> str:
     """Hex SHA-256 of the JSON Schema's bytes, as ``hello.schema.sha256`` has it."""
-    return hashlib.sha256(documents()[JSON_SCHEMA]).hexdigest()
+    return hashlib.sha256(_json_schema()).hexdigest()
 
 
 def write(directory: Path) -> None:
@@ -52,11 +52,16 @@ def check(directory: Path) -> str:
 @functools.cache
 def _documents() -> tuple[tuple[str, bytes], ...]:
     return (
-        (JSON_SCHEMA, _json(json_schema())),
+        (JSON_SCHEMA, _json_schema()),
         ("asyncapi.json", _json(asyncapi())),
         ("frames.d.ts", typescript().encode()),
         ("reference.md", markdown().encode()),
     )
+
+
+@functools.cache
+def _json_schema() -> bytes:
+    return _json(json_schema())
 
 
 def _json(document: dict[str, Any]) -> bytes:
