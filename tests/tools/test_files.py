@@ -393,6 +393,7 @@ async def test_swapping_a_file_for_a_link_gains_nothing(ctx: Context, outside: P
             seen.add(await tried(ctx, "read_file", path="file"))
             seen.add(await tried(ctx, "edit_file", path="file", old_text="harmless", new_text="harmless!"))
             seen.add(await tried(ctx, "edit_file", path="file", old_text="harmless!", new_text="harmless"))
+            seen.add(await tried(ctx, "write_file", path="file", content="harmless"))
         for _ in range(5):
             seen.add(await tried(ctx, "search_files", pattern="."))
     assert not [one for one in seen if SECRET in one]
