@@ -46,6 +46,8 @@ Json = dict[str, Any]
 FINALS = frozenset({"run.completed", "run.failed", "run.cancelled"})
 PATIENCE_S = 15.0
 """How long anything may take before a test gives up."""
+MODULE = os.environ.get("HERMES_WS_TESTS_MODULE", "hermes_ws.cli")
+"""What is run as the server, unless a test says otherwise."""
 
 
 def fresh(prefix: str = "c") -> str:
@@ -157,9 +159,10 @@ class Server:
         environment: dict[str, str] | None = None,
         key: str | None = None,
         file_limit_bytes: int | None = None,
+        module: str | None = None,
     ) -> Self:
         """``settings`` is a TOML file's text; ``environment`` is added to a clean one; no file may grow beyond
-        ``file_limit_bytes``, as if the disk were full."""
+        ``file_limit_bytes``, as if the disk were full. ``module``: run instead of the command line."""
         data.mkdir(parents=True, exist_ok=True)
         given = ["--data", str(data), "--port", "0", *arguments]
         if settings is not None:
@@ -167,15 +170,14 @@ class Server:
             file.write_text(settings)
             given += ["--config", str(file)]
         wrapper = [] if file_limit_bytes is None else ["prlimit", f"--fsize={file_limit_bytes}"]
-        return cls._launch(data, given, clean_environment() | (environment or {}), key, wrapper)
+        command = [*wrapper, sys.executable, "-m", module or MODULE, "serve", *given]
+        return cls._launch(data, command, clean_environment() | (environment or {}), key)
 
     @classmethod
-    def _launch(
-        cls, data: Path, given: list[str], environment: dict[str, str], key: str | None, wrapper: list[str]
-    ) -> Self:
+    def _launch(cls, data: Path, command: list[str], environment: dict[str, str], key: str | None) -> Self:
         logs = data / f"log-{uuid.uuid4().hex[:8]}"
         logs.mkdir()
-        process = cls._spawn([*wrapper, sys.executable, "-m", "hermes_ws.cli", "serve", *given], environment, logs)
+        process = cls._spawn(command, environment, logs)
         try:
             url = _ready(process, logs)
         except BaseException:
@@ -302,11 +304,11 @@ class Server:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without any setting of ours in it."""
+    """This process's environment without any setting of ours in it; what is for the tests stays."""
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("HERMES_WS_", "API_SERVER_", "PYTEST"))
+        if not name.startswith(("HERMES_WS_", "API_SERVER_", "PYTEST")) or name.startswith("HERMES_WS_TESTS_")
     }
 
 
