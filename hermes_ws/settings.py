@@ -18,7 +18,7 @@ import msgspec
 from hermes_ws.decisions import SessionLimits
 from hermes_ws.errors import SettingsError
 from hermes_ws.policy import ApprovalSettings
-from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds
+from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds, WholeSeconds
 from hermes_ws.runtime.conversation import ConversationSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
@@ -88,12 +88,24 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A frame larger than this closes the socket (4413) without being read."""
     body_bytes: AtLeastOne = 10_000_000
     """A larger HTTP body is refused with 413; a command's may be no larger than ``frame_bytes``."""
+    head_bytes: AtLeastOne = 65_536
+    """A request line with its headers that is larger is refused with 431, a socket's too."""
+    request_s: Seconds = 30.0
+    """A request whose head is not there after so long, or of whose body nothing came for so long, is refused with
+    408; a connection on which nothing was asked is closed."""
+    keep_alive_s: WholeSeconds = 5
+    """After an answer, how long a connection is kept open for the next request."""
+    connections: AtLeastOne = 12_000
+    """Open connections of every kind; one more is refused with 503, or closed. Fewer if the system gives the process
+    fewer file descriptors: it says so at its start."""
     sockets: AtLeastOne = 10_000
     """Open sockets; one more is told to come back later (4529)."""
     commands_in_flight: AtLeastOne = 256
     """Unanswered commands of one socket; one more is ``overloaded``."""
     page_events: AtLeastOne = 1_000
     """Most events in one HTTP page; a larger ``limit`` is clamped to it."""
+    page_bytes: AtLeastOne = 1_048_576
+    """What the events of one HTTP page may weigh together; one event always fits."""
     page_conversations: AtLeastOne = 200
     """Most conversations in one HTTP page."""
     wait_ms: NonNegative = 30_000

@@ -246,7 +246,7 @@ class App:
             conversation.ref,
             after=after,
             limit=limit,
-            max_bytes=self._limits.body_bytes,
+            max_bytes=self._limits.page_bytes,
         )
         frames, reached = _with_gaps([event for event in events if event.seq <= head], after)
         return EventPage(

@@ -18,6 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Close, Frame, Opcode
 
 from hermes_ws.protocol.close import CloseCode
+from hermes_ws.transports.raw import raw_answer
 
 __all__ = ["EXTENSION", "FrameConnection", "FrameProtocol"]
 
@@ -33,19 +34,45 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._early: bytearray | None = None
         self.transport.set_write_buffer_limits(high=self.write_buffer_bytes)
         self.frame_connection = FrameConnection(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Frames that come before the handshake is over wait for its end."""
+        if self._early is not None:
+            self._early += data
+            return
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None and not self.close_sent:
+            self._refuse_handshake()
+
+    def _refuse_handshake(self) -> None:
+        """A request that is good HTTP but no handshake: the protocol library would leave it without an answer."""
+        message = "that is no WebSocket handshake, or one of its header lines is too long"
+        answer = raw_answer(431 if any(self.conn.data_to_send()) else 400, "invalid_frame", message)
+        self.handshake_complete = self.close_sent = True
+        self.transport.write(answer)
+        self.transport.close()
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if not self.close_sent:
             extensions = cast(dict[str, Any], self.scope.get("extensions"))
             extensions[EXTENSION] = self.frame_connection
+            self._early = bytearray()
+            self.transport.pause_reading()
 
     async def send(self, message: Any) -> None:
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True  # or uvicorn logs an error for every refusal
+        if self.handshake_complete and self._early is not None:
+            early, self._early = bytes(self._early), None
+            if not self.transport.is_closing():
+                if not self.read_paused:
+                    self.transport.resume_reading()
+                self.data_received(early)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -53,7 +80,36 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self.read_paused and self.queue.empty() and not self.transport.is_closing():
+            self.read_paused = False  # it was paused by handle_ping
+            self.transport.resume_reading()
         self.frame_connection.resumed()
+
+    def handle_ping(self) -> None:
+        """Answer it; but nobody who does not read the answers is listened to on and on."""
+        super().handle_ping()
+        if not (self.frame_connection.writable or self.read_paused or self.transport.is_closing()):
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def handle_text(self, event: Frame) -> None:
+        self.curr_msg_data_type = "text"
+        self._begin(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        self.curr_msg_data_type = "bytes"
+        self._begin(event)
+
+    def _begin(self, event: Frame) -> None:
+        self.frames = [event.data if event.fin else bytearray(event.data)]  # type: ignore[list-item]
+        if event.fin:
+            self.send_receive_event_to_app()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Fragments are put together as they come: they may be empty, and as many as one likes."""
+        cast(Any, self.frames[0]).extend(event.data)
+        if event.fin:
+            self.send_receive_event_to_app()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -35,6 +35,8 @@ from hermes_ws.store.sqlite import SqliteStore
 from hermes_ws.tools.registry import builtin_tools
 from hermes_ws.transports.app import App
 from hermes_ws.transports.auth import Access, AccessKey, is_loopback
+from hermes_ws.transports.descriptors import connections_that_fit
+from hermes_ws.transports.edge import EdgeProtocol
 from hermes_ws.transports.frames import FrameConnection, FrameProtocol
 
 __all__ = ["Running", "make_access", "make_agents", "open_app", "serve"]
@@ -43,6 +45,8 @@ log = structlog.get_logger("hermes_ws.server")
 
 NAMESPACE = "default"
 PRINCIPAL = "owner"
+_LOOK_S: Final = 1.0
+"""How often connections are looked at, at the least."""
 _PUBLIC_URL: Final = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:[0-9]{1,5})?(/[!-~]*)?")
 
 
@@ -234,10 +238,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _uvicorn_config(app: App, settings: Settings) -> uvicorn.Config:
-    protocol = type("TunedFrameProtocol", (FrameProtocol,), {"write_buffer_bytes": settings.readers.write_buffer_bytes})
+    sockets = type("TunedFrameProtocol", (FrameProtocol,), {"write_buffer_bytes": settings.readers.write_buffer_bytes})
+    edge = {
+        "limits": settings.limits,
+        "connections_most": connections_that_fit(settings.limits.connections),
+        "stall_s": settings.readers.stall_s,
+    }
     return uvicorn.Config(
         app,
-        ws=protocol,
+        http=type("TunedEdgeProtocol", (EdgeProtocol,), edge),
+        ws=sockets,
         lifespan="off",
         log_config=None,
         log_level="warning",
@@ -248,13 +258,14 @@ def _uvicorn_config(app: App, settings: Settings) -> uvicorn.Config:
         ws_ping_interval=settings.server.ping_interval_s,
         ws_ping_timeout=settings.server.ping_timeout_s,
         ws_per_message_deflate=False,
+        timeout_keep_alive=settings.limits.keep_alive_s,
         timeout_graceful_shutdown=5,
         backlog=2048,
     )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with a drain before it shuts down and an eye on sockets that take no byte."""
+    """uvicorn's server, with a drain before it shuts down and an eye on connections that make no progress."""
 
     def __init__(self, config: uvicorn.Config, runtime: Runtime, settings: Settings) -> None:
         super().__init__(config)
@@ -288,13 +299,32 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def watch(self) -> None:
-        """Abort sockets that accept no byte for ``stall_s`` although some wait for them."""
-        limit_s = self._settings.readers.stall_s
+        """End connections that take no byte for ``stall_s`` although some wait for them, and requests that take
+        longer than ``request_s``."""
+        stall_s = self._settings.readers.stall_s
+        pause_s = max(min(stall_s / 10, self._settings.limits.request_s / 10, _LOOK_S), 0.05)
         loop = asyncio.get_running_loop()
+        sockets_at = 0.0
         while True:
-            await asyncio.sleep(max(limit_s / 10, 0.05))
-            for protocol in tuple(self.server_state.connections):
-                connection: FrameConnection | None = getattr(protocol, "frame_connection", None)
-                if connection is not None and connection.is_stalled(loop.time(), limit_s):
-                    log.info("socket.stalled")
-                    connection.abort()
+            await asyncio.sleep(pause_s)
+            now = loop.time()
+            sockets_too = now >= sockets_at
+            if sockets_too:
+                sockets_at = now + max(stall_s / 10, 0.05)
+            try:
+                self._look(now, sockets_too=sockets_too)
+            except Exception:  # one connection must not cost all others their watch
+                log.exception("server.watch_failed")
+
+    def _look(self, now: float, *, sockets_too: bool) -> None:
+        for protocol in tuple(self.server_state.connections):
+            if isinstance(protocol, EdgeProtocol):
+                protocol.look(now)
+            elif sockets_too:
+                self._look_at_socket(protocol, now)
+
+    def _look_at_socket(self, protocol: Any, now: float) -> None:
+        connection: FrameConnection | None = getattr(protocol, "frame_connection", None)
+        if connection is not None and connection.is_stalled(now, self._settings.readers.stall_s):
+            log.info("socket.stalled")
+            connection.abort()

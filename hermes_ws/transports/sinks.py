@@ -19,6 +19,10 @@ __all__ = ["AsgiSink", "PlainSink", "SocketSink"]
 log = structlog.get_logger("hermes_ws.sinks")
 
 
+class _Stalled(Exception):
+    """The client takes nothing any more."""
+
+
 class SocketSink(Sink, Protocol):
     """A sink on a socket: beside sending, its reader of commands can wait for it."""
 
@@ -28,9 +32,11 @@ class SocketSink(Sink, Protocol):
 class AsgiSink:
     """Frames by ``websocket.send``: one message each, sent by a task, because any other server makes us wait."""
 
-    def __init__(self, send: Callable[[Any], Any], *, buffer_bytes: int) -> None:
+    def __init__(self, send: Callable[[Any], Any], *, buffer_bytes: int, stall_s: float) -> None:
+        """A ``send`` that takes longer than ``stall_s`` is the end of the socket."""
         self._send = send
         self._buffer_bytes = buffer_bytes
+        self._stall_s = stall_s
         self._queue: deque[dict[str, Any]] = deque()
         self._waiting = 0
         self._more = asyncio.Event()
@@ -63,17 +69,26 @@ class AsgiSink:
 
     @asynccontextmanager
     async def sending(self) -> AsyncGenerator[None]:
-        """Send what is queued, by a task of its own, while this is entered."""
-        task = asyncio.create_task(self._run())
+        """Send what is queued, by a task of its own, while this is entered. It is left when the client stalls."""
+        until = asyncio.timeout(None)
         try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+            async with until:
+                task = asyncio.create_task(self._run(until))
+                try:
+                    yield
+                finally:
+                    task.cancel()
+                    await asyncio.wait([task])
+        except TimeoutError:
+            if not until.expired():
+                raise
 
-    async def _run(self) -> None:
+    async def _run(self, until: asyncio.Timeout) -> None:
         try:
             await self._send_all()
+        except _Stalled:
+            log.info("socket.stalled")
+            until.reschedule(asyncio.get_running_loop().time())
         except OSError:  # the client is gone (ASGI, websocket.send)
             pass
         except Exception:
@@ -89,7 +104,7 @@ class AsgiSink:
             await self._more.wait()
             while self._queue:
                 message = self._queue.popleft()
-                await self._send(message)
+                await self._sent(message)
                 if message["type"] == "websocket.close":
                     return
                 self._waiting -= len(message["text"])
@@ -98,6 +113,16 @@ class AsgiSink:
             self._drained.set()
             if self.on_writable is not None:
                 self.on_writable()
+
+    async def _sent(self, message: dict[str, Any]) -> None:
+        limit = asyncio.timeout(self._stall_s)
+        try:
+            async with limit:
+                await self._send(message)
+        except TimeoutError:
+            if limit.expired():
+                raise _Stalled from None
+            raise
 
 
 class PlainSink:

@@ -130,7 +130,8 @@ async def serve_socket(
             connection.wanted = True
             sink: SocketSink = connection
         else:
-            sink = own = AsgiSink(send, buffer_bytes=runtime.settings.readers.write_buffer_bytes)
+            readers = runtime.settings.readers
+            sink = own = AsgiSink(send, buffer_bytes=readers.write_buffer_bytes, stall_s=readers.stall_s)
             await stack.enter_async_context(own.sending())
         if query.plain:
             sink = PlainSink(sink)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import MakeServer
-from tests.wire import Json, Server, expect_contiguous, fresh, terminals
+from tests.wire import Json, Server, expect_contiguous, fresh, resident_kb, soon, terminals, wait_for
 
 SMALL = """
 [limits]
@@ -114,3 +116,243 @@ async def test_a_log_that_cannot_be_written_closes_4500_and_loses_nothing_that_w
         assert expect_contiguous(socket.log, after=len(seen)) == final["seq"]
     done = terminals(await server.log(conversation))
     assert set(done.values()) == {1}
+
+
+# -- the edge: heads, slowness, how many -----------------------------------------------------------------
+
+EDGE = """
+[limits]
+head_bytes = 10000
+request_s = 1.0
+keep_alive_s = 1
+connections = 8
+[readers]
+stall_s = 1.5
+"""
+UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+
+
+@asynccontextmanager
+async def line(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection, byte for byte."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def status(reader: asyncio.StreamReader) -> int:
+    """The status of the next answer; 0 if the line ends instead."""
+    async with soon():
+        try:
+            first = await reader.readline()
+        except ConnectionError:
+            return 0
+    return int(first.split()[1]) if first else 0
+
+
+async def refusal(reader: asyncio.StreamReader) -> tuple[int, Json]:
+    """The one answer before the line ends: its status and its frame."""
+    async with soon():
+        answer = await reader.read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower(), answer
+    frame: Json = json.loads(body)
+    assert frame["type"] == "error"
+    return int(head.split()[1]), frame
+
+
+def request(server: Server, first: str = "GET /api/conversations", *headers: str) -> bytes:
+    key = f"Authorization: Bearer {server.key}"
+    return "\r\n".join([f"{first} HTTP/1.1", "Host: localhost", key, *headers, "", ""]).encode()
+
+
+@pytest.mark.parametrize("socket", [False, True])
+async def test_a_head_may_be_as_large_as_the_limit_and_no_larger(make_server: MakeServer, socket: bool) -> None:
+    server = make_server(settings=EDGE)
+    more = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13") if socket else ()
+    more = (*more, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==") if socket else more
+    path = "GET /ws/demo" if socket else "GET /api/conversations"
+    plain = request(server, path, *more)
+    room = 10_000 - (len(plain) - len(b"GET  HTTP/1.1\r\n\r\n")) - 2 * len("X-Fill: \r\n")
+    for fill, expected in ((room - 100, 101 if socket else 200), (room + 100, 431)):
+        fills = ("X-Fill: " + "x" * (fill - fill // 2), "X-Fill: " + "x" * (fill // 2))
+        async with line(server) as (reader, writer):
+            writer.write(request(server, path, *more, *fills))
+            if expected == 431:
+                code, frame = await refusal(reader)
+                assert (code, frame["code"]) == (431, "too_large")
+                assert "10000" in frame["message"]
+            else:
+                assert await status(reader) == expected
+    assert "Traceback" not in server.errors
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    [
+        (b"GET /", b"x" * 4000),
+        (b"GET / HTTP/1.1\r\nX: ", b"x" * 4000),
+        (b"GET / HTTP/1.1\r\n", b"X: y\r\n" * 500),
+        (b"GET /ws/demo HTTP/1.1\r\n" + UPGRADE, b"X: y\r\n" * 500),
+        (b"\r\n", b"\r\n" * 2000),
+        (b"POST /api/tickets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n" * 500),
+        (b"POST /api/tickets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ", b"y" * 4000),
+        (b"POST /api/tickets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"y" * 4000),
+    ],
+    ids=["line", "value", "headers", "upgrade", "blank", "trailers", "trailer", "extension"],
+)
+async def test_a_head_without_end_is_refused_and_costs_no_memory(
+    make_server: MakeServer, begin: bytes, again: bytes
+) -> None:
+    server = make_server(settings=EDGE)
+    before = resident_kb(server.pid)
+    async with line(server) as (reader, writer):
+        writer.write(begin)
+        with suppress(OSError):
+            for _ in range(2000):
+                writer.write(again)
+                await asyncio.wait_for(writer.drain(), 5)
+                if reader.at_eof():
+                    break
+        with suppress(ConnectionError):
+            answer = await reader.read(1000)
+            assert b"HTTP/1.1 4" in answer
+    assert resident_kb(server.pid) - before < 8_000
+    async with server.http() as http:
+        assert (await http.get("/health")).status_code == 200
+    assert "Traceback" not in server.errors
+
+
+async def test_requests_that_do_not_come_are_refused_and_silent_lines_closed(make_server: MakeServer) -> None:
+    server = make_server(settings=EDGE)
+    body = ("POST /api/tickets", "Content-Length: 100")
+    async with line(server) as (silent, _), line(server) as (head, slow), line(server) as (rest, stalled):
+        slow.write(b"GET / HT")
+        stalled.write(request(server, *body) + b'{"conv')
+        async with soon():
+            assert await silent.read() == b""
+        for reader in (head, rest):
+            code, frame = await refusal(reader)
+            assert (code, frame["code"]) == (408, "invalid_frame")
+    assert "Traceback" not in server.errors
+
+
+async def test_a_head_that_drips_is_refused_and_a_body_that_goes_on_is_not(make_server: MakeServer) -> None:
+    server = make_server(settings=EDGE)
+    async with line(server) as (dripping, head), line(server) as (fed, body):
+        body.write(request(server, "POST /api/tickets", "Content-Length: 40"))
+        sent = 0
+        head.write(b"GET / HTTP/1.1\r\nX: ")
+        async with soon():
+            while not dripping.at_eof() or sent < 39:
+                if not dripping.at_eof():
+                    head.write(b"x")
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(dripping.read(1000), 0.1)
+                else:
+                    await asyncio.sleep(0.05)
+                if sent < 39:
+                    sent += 1
+                    body.write(b" ")
+        body.write(b"{")
+        assert await status(fed) == 400
+
+
+async def test_long_polls_and_idle_sockets_outlive_the_time_for_requests(make_server: MakeServer) -> None:
+    server, conversation = make_server(settings=EDGE), fresh()
+    async with server.socket(conversation) as socket, server.http() as http:
+        await socket.greeted()
+        page = await http.get(f"/api/conversations/{conversation}/events", params={"wait_ms": 3000})
+        assert (page.status_code, page.json()["events"]) == (200, [])
+        await socket.ok("ping")
+
+
+async def test_a_connection_is_kept_for_a_next_request_and_no_longer_than_said(make_server: MakeServer) -> None:
+    server = make_server(settings=EDGE)
+    async with line(server) as (reader, writer):
+        for _ in range(2):
+            writer.write(request(server, "HEAD /health"))
+            async with soon():
+                answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200")
+        begun = asyncio.get_running_loop().time()
+        async with soon():
+            assert await reader.read() == b""
+        assert 0.8 < asyncio.get_running_loop().time() - begun < 5
+
+
+async def test_one_connection_too_many_is_told_so_and_the_others_go_on(make_server: MakeServer) -> None:
+    server, conversation = make_server(settings=EDGE), fresh()
+    async with server.socket(conversation) as socket, AsyncExitStack() as stack:
+        await socket.greeted()
+        begun = await socket.ok("run.start", input="/sleep 1\n/say done")
+        sockets = [await stack.enter_async_context(server.socket()) for _ in range(7)]
+        async with line(server) as (reader, writer):
+            writer.write(request(server))
+            async with soon():
+                answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1" in answer
+        flood = [await stack.enter_async_context(line(server)) for _ in range(30)]
+        answers = [await status(reader) for reader, _ in flood]
+        assert set(answers) <= {0, 503}
+        assert 0 in answers
+        assert (await socket.until_final(begun["run_id"]))["type"] == "run.completed"
+        for other in sockets:
+            await other.ok("ping")
+
+    async def comes_in() -> bool:
+        with suppress(OSError):
+            async with line(server) as (reader, writer):
+                writer.write(request(server))
+                return await status(reader) == 200
+        return False
+
+    async with soon():
+        while not await comes_in():
+            await asyncio.sleep(0.05)
+    assert "Traceback" not in server.errors
+
+
+async def test_an_answer_that_nobody_takes_holds_one_page_and_not_for_ever(make_server: MakeServer) -> None:
+    server, conversation = make_server(settings=EDGE), fresh()
+    async with server.socket(conversation) as driver:
+        for _ in range(40):
+            await driver.run("/say " + "x" * 200_000)
+    page = await server.get(f"/api/conversations/{conversation}/events", after=0)
+    assert len(json.dumps(page["events"])) < 1_048_576 + 450_000
+    assert not page["at_head"]
+    before = resident_kb(server.pid)
+    async with AsyncExitStack() as stack:
+        for _ in range(6):
+            _, writer = await stack.enter_async_context(line(server))
+            for _ in range(20):
+                writer.write(request(server, f"GET /api/conversations/{conversation}/events?after=0"))
+            transport = writer.transport
+            assert isinstance(transport, asyncio.ReadTransport)
+            transport.pause_reading()
+        await wait_for(lambda: server.errors.count("response.stalled") == 6)
+        assert resident_kb(server.pid) - before < 40_000
+    assert (await server.get("/health"))["status"] == "ok"
+    assert "Traceback" not in server.errors
+
+
+async def test_requests_that_wait_in_a_line_are_bounded(make_server: MakeServer) -> None:
+    server = make_server()
+    before = resident_kb(server.pid)
+    async with line(server) as (reader, writer):
+        writer.write(request(server) * 2000)
+        async with soon():
+            answers = await reader.read()
+    assert 1 <= answers.count(b"HTTP/1.1 200") < 200
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200")
+    async with line(server) as (reader, writer):
+        writer.write(request(server) * 20 + request(server, "GET /health", "Connection: close"))
+        async with soon():
+            answers = await reader.read()
+    assert answers.count(b"HTTP/1.1 200") == 21
+    assert resident_kb(server.pid) - before < 8_000

@@ -1,0 +1,28 @@
+"""Answers over a line that no app has seen, or can be told of: bytes, in the form of every other refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from hermes_ws.errors import CommandCode
+from hermes_ws.protocol.codec import encode
+from hermes_ws.protocol.control import Error
+from hermes_ws.transports.gate import SECURITY_HEADERS
+
+__all__ = ["raw_answer"]
+
+
+def raw_answer(status: int, code: CommandCode, message: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """A refusal as HTTP; the line ends with it."""
+    body = encode(Error(id=None, code=code, message=message, retryable=status == 503))
+    every = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+        *SECURITY_HEADERS,
+        *headers,
+    ]
+    lines = [STATUS_LINE[status], *(name + b": " + value + b"\r\n" for name, value in every), b"\r\n", body]
+    return b"".join(lines)
