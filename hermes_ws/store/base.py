@@ -10,7 +10,9 @@ What an implementation promises (``tests/store`` holds each of them to it):
   leaves nothing, whoever else writes to the same log;
 * ``done(None)`` is called on the event loop once the append is committed, and synced to disk when ``sync`` was asked;
   ``done(error)`` when nothing of it was kept. Every append gets exactly one call, in order per conversation;
-* a read that starts after ``done(None)`` sees the append.
+* a read that starts after ``done(None)`` sees the append;
+* deltas may go once their run has ended long enough ago (:meth:`Store.compact`), finals never, but with the whole
+  conversation (:meth:`Store.delete`), which is gone for every read and append before the space of its events is.
 
 Names, not keys: a conversation is known by namespace and id everywhere outside a store.
 """
@@ -31,6 +33,7 @@ __all__ = [
     "ConversationPage",
     "ConversationRef",
     "Done",
+    "Freed",
     "InteractionRow",
     "Loaded",
     "RuleRow",
@@ -55,7 +58,11 @@ class StoredEvent(NamedTuple):
 
 
 class RunRow(NamedTuple):
-    """A run, findable by its id alone. ``options`` is what ``run.start`` asked for, encoded."""
+    """A run, findable by its id alone. ``options`` is what ``run.start`` asked for, encoded.
+
+    Beside it a store keeps the head that the conversation had with the commit that wrote the row. A row of a run that
+    has ended takes the run's remembered approvals with it.
+    """
 
     run_id: str
     status: str
@@ -108,6 +115,17 @@ class ConversationPage(NamedTuple):
     next: str | None
 
 
+class Freed(NamedTuple):
+    """What was removed: how many events, and what their frames weighed."""
+
+    events: int
+    bytes: int
+
+    def plus(self, more: Freed) -> Freed:
+        """Both together."""
+        return Freed(self.events + more.events, self.bytes + more.bytes)
+
+
 Done = Callable[[StoreError | None], None]
 
 
@@ -134,11 +152,16 @@ class Append:
 
 @dataclass(slots=True)
 class Loaded:
-    """What is needed to fold a conversation again: its events without the deltas, and its unfinished runs' rows."""
+    """What is needed to fold a conversation again: its events without the deltas, and its unfinished runs' rows.
+
+    ``epoch`` is the one that holds: it is newer than the one in the first event if the log lost events that somebody
+    may have seen. ``bytes`` is what all events' frames weigh together, those of the deltas that are there included.
+    """
 
     epoch: str
     head: int
     floor: int
+    bytes: int
     events: list[StoredEvent]
     runs: list[RunRow]
     rules: list[RuleRow]
@@ -177,6 +200,38 @@ class Store(Protocol):
 
     async def always_rules(self, namespace: str, principal: str, agent: str | None) -> list[RuleRow]:
         """Remembered approvals that hold in every conversation of a principal with an agent (None: any agent)."""
+        ...
+
+    async def run(self, ref: ConversationRef, run_id: str) -> RunRow | None:
+        """A run of the conversation, also one that has ended."""
+        ...
+
+    async def delete(self, ref: ConversationRef) -> bool:
+        """Remove the conversation, synced; False if there is none. Approvals for always stay.
+
+        From then on no read shows it, appends to it fail, and its id can be created anew. What its events weigh is
+        freed by :meth:`purge`.
+        """
+        ...
+
+    async def deleted(self) -> list[ConversationRef]:
+        """Conversations that were deleted and not purged yet, and do not exist anew: nobody needs their files."""
+        ...
+
+    async def purge(self) -> Freed:
+        """Remove the events of deleted conversations, a little at a time: appends go on meanwhile."""
+        ...
+
+    async def compact(self, before: int) -> Freed:
+        """Remove the deltas of runs that ended before ``before`` (Unix ms), a little at a time as well."""
+        ...
+
+    async def give_back(self) -> int:
+        """Return free space to the file system, a little at a time; how many bytes the log has shrunk by."""
+        ...
+
+    async def sweep(self, before: int) -> Freed:
+        """:meth:`purge`, :meth:`compact` and :meth:`give_back`: for now and then, in the background."""
         ...
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from hermes_ws.store.base import (
     ConversationLine,
     ConversationPage,
     ConversationRef,
+    Freed,
     InteractionRow,
     Loaded,
     RuleRow,
@@ -29,13 +31,19 @@ _ENDED = frozenset({"completed", "failed", "cancelled"})
 @dataclass(slots=True)
 class _Conversation:
     epoch: str
+    head: int = 0
     at: int = 0
     summary: bytes = b""
     events: list[StoredEvent] = field(default_factory=list[StoredEvent])
     deltas: list[bool] = field(default_factory=list[bool])
     runs: dict[str, RunRow] = field(default_factory=dict[str, RunRow])
+    run_heads: dict[str, int] = field(default_factory=dict[str, int])
     interactions: dict[str, InteractionRow] = field(default_factory=dict[str, InteractionRow])
     commands: dict[tuple[str, str], CommandRow] = field(default_factory=dict[tuple[str, str], CommandRow])
+
+    def weight(self) -> Freed:
+        """What all its events come to."""
+        return Freed(len(self.events), sum(len(event.data) for event in self.events))
 
 
 class MemoryStore:
@@ -44,6 +52,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._conversations: dict[ConversationRef, _Conversation] = {}
         self._rules: dict[str, tuple[ConversationRef, RuleRow]] = {}
+        self._tombstones: list[tuple[ConversationRef, Freed]] = []
         self._queue: list[Append] = []
 
     def append(self, batch: Append) -> None:
@@ -63,22 +72,34 @@ class MemoryStore:
 
     def _keep(self, batch: Append) -> None:
         kept = self._conversations.get(batch.ref)
-        head = len(kept.events) if kept else 0
+        head = kept.head if kept else 0
         if head != batch.head or (kept is None and batch.epoch is None):
             raise LogConflict(f"{batch.ref.conversation_id} is at {head}, not at {batch.head}")
         if kept is None:
             kept = self._conversations[batch.ref] = _Conversation(batch.epoch or "")
+        kept.head += len(batch.events)
         kept.at = batch.at if batch.events else kept.at
         kept.summary = batch.summary or kept.summary
         kept.events += [StoredEvent(seq, data) for seq, data in enumerate(batch.events, batch.head + 1)]
         kept.deltas += batch.deltas
         kept.runs |= {row.run_id: row for row in batch.runs}
+        kept.run_heads |= {row.run_id: kept.head for row in batch.runs}
         kept.interactions |= {row.interaction_id: row for row in batch.interactions}
         kept.commands |= {(row.principal, row.command_id): row for row in batch.commands}
         self._rules |= {row.rule_id: (batch.ref, row) for row in batch.rules}
         for rule_id in batch.revoked:
             if rule_id in self._rules and self._rules[rule_id][0].namespace == batch.ref.namespace:
                 del self._rules[rule_id]
+        ended = {row.run_id for row in batch.runs if row.status in _ENDED}
+        if ended:
+            self._forget_rules([row for row in self._rules_of(batch.ref) if row.run_id in ended])
+
+    def _rules_of(self, ref: ConversationRef) -> list[RuleRow]:
+        return [row for owner, row in self._rules.values() if owner == ref and row.scope != "always"]
+
+    def _forget_rules(self, rows: list[RuleRow]) -> None:
+        for row in rows:
+            del self._rules[row.rule_id]
 
     async def load(self, ref: ConversationRef) -> Loaded | None:
         kept = self._conversations.get(ref)
@@ -86,16 +107,20 @@ class MemoryStore:
             return None
         return Loaded(
             epoch=kept.epoch,
-            head=len(kept.events),
+            head=kept.head,
             floor=1,
+            bytes=kept.weight().bytes,
             events=[event for event, delta in zip(kept.events, kept.deltas, strict=True) if not delta],
             runs=[row for row in kept.runs.values() if row.status not in _ENDED],
-            rules=[row for owner, row in self._rules.values() if owner == ref and row.scope != "always"],
+            rules=self._rules_of(ref),
         )
 
     async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
         kept = self._conversations.get(ref)
-        return page_of(kept.events[after : after + limit], max_bytes) if kept else []
+        if kept is None:
+            return []
+        begin = bisect_right(kept.events, after, key=lambda event: event.seq)
+        return page_of(kept.events[begin : begin + limit], max_bytes)
 
     async def command(self, ref: ConversationRef, principal: str, command_id: str) -> CommandRow | None:
         kept = self._conversations.get(ref)
@@ -112,7 +137,7 @@ class MemoryStore:
 
     async def conversations(self, namespace: str, *, limit: int, cursor: str | None) -> ConversationPage:
         lines = [
-            ConversationLine(ref.conversation_id, len(kept.events), kept.at, kept.summary)
+            ConversationLine(ref.conversation_id, kept.head, kept.at, kept.summary)
             for ref, kept in self._conversations.items()
             if ref.namespace == namespace
         ]
@@ -139,6 +164,47 @@ class MemoryStore:
             and row.principal == principal
             and agent in (None, row.agent)
         ]
+
+    async def run(self, ref: ConversationRef, run_id: str) -> RunRow | None:
+        kept = self._conversations.get(ref)
+        return kept.runs.get(run_id) if kept else None
+
+    async def delete(self, ref: ConversationRef) -> bool:
+        self._commit()
+        kept = self._conversations.pop(ref, None)
+        if kept is None:
+            return False
+        self._forget_rules(self._rules_of(ref))
+        self._tombstones.append((ref, kept.weight()))
+        return True
+
+    async def deleted(self) -> list[ConversationRef]:
+        return [ref for ref in dict.fromkeys(ref for ref, _ in self._tombstones) if ref not in self._conversations]
+
+    async def purge(self) -> Freed:
+        freed, self._tombstones = [weight for _, weight in self._tombstones], []
+        return Freed(sum(weight.events for weight in freed), sum(weight.bytes for weight in freed))
+
+    async def compact(self, before: int) -> Freed:
+        self._commit()
+        freed = Freed(0, 0)
+        for kept in self._conversations.values():
+            ended = [row.run_id for row in kept.runs.values() if row.status in _ENDED and row.updated_at < before]
+            upto = max((kept.run_heads[run_id] for run_id in ended), default=0)
+            whole, left = kept.weight(), list[tuple[StoredEvent, bool]]()
+            for event, delta in zip(kept.events, kept.deltas, strict=True):
+                if event.seq > upto or not delta:
+                    left.append((event, delta))
+            kept.events, kept.deltas = [event for event, _ in left], [delta for _, delta in left]
+            rest = kept.weight()
+            freed = freed.plus(Freed(whole.events - rest.events, whole.bytes - rest.bytes))
+        return freed
+
+    async def give_back(self) -> int:
+        return 0
+
+    async def sweep(self, before: int) -> Freed:
+        return (await self.purge()).plus(await self.compact(before))
 
     async def close(self) -> None:
         self._commit()

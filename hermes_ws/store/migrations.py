@@ -7,12 +7,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from hermes_ws.errors import DataDirError
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "migrate"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "check", "migrate"]
+
+log = structlog.get_logger("hermes_ws.store")
 
 APPLICATION_ID: Final = 0x48575331
 """``HWS1``: marks the file as ours."""
+_INCREMENTAL: Final = 2
+"""What ``PRAGMA auto_vacuum`` says of a database that can be made smaller a little at a time."""
 
 MIGRATIONS: Final = (
     """
@@ -80,34 +86,72 @@ MIGRATIONS: Final = (
     CREATE INDEX rules_of_conversation ON rules (conversation);
     CREATE INDEX rules_of_principal ON rules (namespace, principal, agent) WHERE scope = 'always';
     """,
+    """
+    ALTER TABLE conversations ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE conversations ADD COLUMN compacted_to INTEGER NOT NULL DEFAULT 0;
+    UPDATE conversations SET bytes = (
+        SELECT coalesce(sum(length(data)), 0) FROM events WHERE conversation = key AND seq <= conversations.head
+    );
+
+    ALTER TABLE runs ADD COLUMN head INTEGER;
+    ALTER TABLE runs ADD COLUMN compacted INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX runs_of_conversation ON runs (conversation);
+    CREATE INDEX runs_to_compact ON runs (updated_at) WHERE ended = 1 AND compacted = 0 AND head IS NOT NULL;
+
+    CREATE TABLE deleted (
+        key       INTEGER PRIMARY KEY,
+        namespace TEXT NOT NULL,
+        id        TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE meta (
+        name  TEXT PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Each entry takes the schema from the version of its index to the next. Never edit one that was released."""
 
 
-def migrate(path: Path) -> None:
+def migrate(path: Path, *, busy_timeout_s: float = 5.0) -> None:
     """Make the log at ``path``, or bring it up to date; each step in one transaction.
 
     Raises :class:`DataDirError` when the file is not ours, or of a newer version than this program knows.
     """
     try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as db:
-            db.execute("PRAGMA busy_timeout = 5000")
-            _check(db, path)
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_s)) as db:
+            check(db, path)
+            if _version(db) == 0:  # of an empty database this is only noted, so it has to come before everything else
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
             for version in range(_version(db), len(MIGRATIONS)):
                 db.executescript(
                     f"BEGIN IMMEDIATE; {MIGRATIONS[version]};"
                     f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version + 1}; COMMIT"
                 )
+            if db.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
+                _make_shrinkable(db, path)
     except sqlite3.Error as error:
         raise DataDirError(f"{path} cannot be opened as the log: {error}") from error
+
+
+def _make_shrinkable(db: sqlite3.Connection, path: Path) -> None:
+    """Write the database anew, once, with the bookkeeping that lets it give free pages back."""
+    log.info("log.rewriting", path=str(path), bytes=path.stat().st_size)
+    try:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("VACUUM")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError as error:  # no room for a second copy: everything else works without
+        log.warning("log.not_rewritten", path=str(path), error=str(error))
 
 
 def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
+def check(db: sqlite3.Connection, path: Path) -> None:
+    """Raise :class:`DataDirError` unless the database is ours (or empty) and no newer than this program."""
     owner = int(db.execute("PRAGMA application_id").fetchone()[0])
     tables = int(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
     if owner != APPLICATION_ID and (owner or tables):

@@ -21,48 +21,45 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import reduce
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import aiosqlite
 import structlog
 
-from hermes_ws.errors import LogConflict, StorageFull, StoreError
+from hermes_ws.errors import StoreError
 from hermes_ws.store.base import (
     Append,
     CommandRow,
     ConversationLine,
     ConversationPage,
     ConversationRef,
+    Freed,
     Loaded,
     RuleRow,
     RunRow,
     StoredEvent,
 )
+from hermes_ws.store.failures import store_error
 from hermes_ws.store.migrations import migrate
 from hermes_ws.store.paging import cursor_of, page_of, position_of
+from hermes_ws.store.recovery import mark_open
+from hermes_ws.store.upkeep import (
+    DELETED,
+    compact_slice,
+    delete_conversation,
+    give_back_slice,
+    purge_slice,
+)
+from hermes_ws.store.writer import Outcomes, Writer
 
 __all__ = ["SqliteStore"]
 
-T = TypeVar("T")
 log = structlog.get_logger("hermes_ws.store")
 
-GROUP: Final = 512
-"""Most appends in one transaction."""
-CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
-"""WAL growth after which the checkpointer is woken."""
-COMMIT_BYTES: Final = 8 * 1024
-"""About what a transaction writes to the WAL beside its events: whole pages, however little changed in them."""
-TOUCH_MS: Final = 1_000
-"""How far behind ``last_event_at`` may be while nothing but deltas come."""
-PLACES: Final = 1_000
-"""Conversations whose key and head the writer remembers; when there are more, it looks them up again."""
 FIRST_ROWS: Final = 8
 """Rows of a page that tell what its events weigh, and so how many of them to read."""
 
@@ -77,58 +74,66 @@ SELECT seq, data {_FOLLOWING} LIMIT min(?5, 1 + (
     FROM (SELECT length(data) AS size {_FOLLOWING} LIMIT {FIRST_ROWS})
 ))
 """  # noqa: S608
-_INSERT_CONVERSATION = """
-INSERT INTO conversations (namespace, id, epoch, head, floor, last_event_at, summary) VALUES (?, ?, ?, ?, 1, ?, ?)
-"""
 _HEAD = "max(head, coalesce((SELECT max(seq) FROM events WHERE conversation = key), 0))"
-_FIND = f"SELECT key, {_HEAD} FROM conversations WHERE namespace = ? AND id = ?"  # noqa: S608
-_TOUCH = """
-UPDATE conversations SET head = ?1, last_event_at = ?2, summary = coalesce(?3, summary) WHERE key = ?4 AND head <= ?1
-"""
-_INSERT_EVENTS = "INSERT INTO events (conversation, seq, delta, data) VALUES (?, ?, ?, ?)"
-_PUT_RUN = "INSERT OR REPLACE INTO runs (run_id, conversation, status, options, updated_at) VALUES (?, ?, ?, ?, ?)"
-_PUT_INTERACTION = """
-INSERT OR REPLACE INTO interactions (conversation, interaction_id, data, resolution) VALUES (?, ?, ?, ?)
-"""
-_PUT_COMMAND = """
-INSERT OR REPLACE INTO commands (conversation, principal, command_id, digest, ok, created_at) VALUES (?, ?, ?, ?, ?, ?)
-"""
-_PUT_RULE = """
-INSERT OR REPLACE INTO rules (rule_id, namespace, conversation, scope, principal, agent, run_id, data)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_RUNS = "SELECT run_id, status, options, updated_at FROM runs"
+_LINE = f"""
+SELECT epoch, floor, {_HEAD}, bytes + coalesce(
+    (SELECT sum(length(data)) FROM events WHERE conversation = key AND seq > conversations.head), 0
+)
+FROM conversations WHERE key = ?
+"""  # noqa: S608
 
 
 class SqliteStore:
     """See :class:`hermes_ws.store.base.Store`. Make one with :meth:`open`."""
 
-    def __init__(self, path: Path, reader: aiosqlite.Connection, *, wal_limit_bytes: int) -> None:
+    def __init__(self, path: Path, reader: aiosqlite.Connection, writer: Writer) -> None:
+        self._path = path
         self._reader = reader
-        self._loop = asyncio.get_running_loop()
-        self._writer = _Writer(path, wal_limit_bytes=wal_limit_bytes, report=self._report)
+        self._writer = writer
 
     @classmethod
-    async def open(cls, path: Path, *, wal_limit_bytes: int = 64 * 1024 * 1024) -> SqliteStore:
+    async def open(
+        cls, path: Path, *, wal_limit_bytes: int = 64 * 1024 * 1024, busy_timeout_s: float = 5.0
+    ) -> SqliteStore:
         """Open the log at ``path``, made or brought up to date as need be.
 
-        Raises :class:`~hermes_ws.errors.DataDirError` if it is of a newer version or something else altogether.
+        ``busy_timeout_s`` is how long a commit waits for another program to let go of the log.
+
+        Raises :class:`~hermes_ws.errors.DataDirError` if it is of a newer version or something else altogether, and
+        another :class:`~hermes_ws.errors.StoreError` if it cannot be written.
         """
-        await asyncio.to_thread(migrate, path)
-        reader = await aiosqlite.connect(path, isolation_level=None)
+        loop = asyncio.get_running_loop()
+
+        def report(outcomes: Outcomes) -> None:
+            """Called on the writer's thread: the outcomes of one transaction, as one callback on the loop."""
+            with suppress(RuntimeError):  # the loop is gone: so is everybody who could want to know
+                loop.call_soon_threadsafe(_tell, outcomes)
+
+        def prepare() -> Writer:
+            migrate(path, busy_timeout_s=busy_timeout_s)
+            try:
+                witness = mark_open(path, busy_timeout_s=busy_timeout_s)
+                return Writer(
+                    path,
+                    wal_limit_bytes=wal_limit_bytes,
+                    busy_timeout_s=busy_timeout_s,
+                    witness=witness,
+                    report=report,
+                )
+            except sqlite3.Error as error:
+                raise store_error(error, path) from error
+
+        writer = await asyncio.to_thread(prepare)
+        reader = await aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout_s)
         await reader.execute("PRAGMA query_only = 1")
-        store = cls(path, reader, wal_limit_bytes=wal_limit_bytes)
-        store._writer.start()
-        return store
+        writer.start()
+        return cls(path, reader, writer)
 
     # -- writing ---------------------------------------------------------------------------------------
 
     def append(self, batch: Append) -> None:
         self._writer.put(batch)
-
-    def _report(self, outcomes: list[tuple[Append, StoreError | None]]) -> None:
-        """Called on the writer's thread: the outcomes of one transaction, as one callback on the loop."""
-        with suppress(RuntimeError):  # the loop is gone: so is everybody who could want to know
-            self._loop.call_soon_threadsafe(_tell, outcomes)
 
     async def forget_commands(self, before: int) -> int:
         def forget(db: sqlite3.Connection) -> int:
@@ -136,7 +141,38 @@ class SqliteStore:
 
         return await self._writer.call(forget)
 
+    async def delete(self, ref: ConversationRef) -> bool:
+        def delete(db: sqlite3.Connection) -> bool:
+            self._writer.forget(ref)
+            return delete_conversation(db, ref)
+
+        return await self._writer.call_synced(delete)
+
+    async def purge(self) -> Freed:
+        return await self._remove(purge_slice)
+
+    async def compact(self, before: int) -> Freed:
+        return await self._remove(lambda db: compact_slice(db, before))
+
+    async def give_back(self) -> int:
+        slices = await self._writer.until_done(give_back_slice, weigh=lambda given: given)
+        if slices:
+            await self._writer.empty_wal()
+        return sum(slices)
+
+    async def sweep(self, before: int) -> Freed:
+        freed = (await self.purge()).plus(await self.compact(before))
+        await self.give_back()
+        return freed
+
+    async def _remove(self, work: Callable[[sqlite3.Connection], Freed | None]) -> Freed:
+        slices = await self._writer.until_done(work, weigh=lambda freed: freed.bytes)
+        if slices:
+            await self._writer.empty_wal()
+        return reduce(Freed.plus, slices, Freed(0, 0))
+
     async def close(self) -> None:
+        self._writer.seal()
         await asyncio.to_thread(self._writer.stop)
         await self._reader.close()
 
@@ -146,25 +182,27 @@ class SqliteStore:
         try:
             return list(await self._reader.execute_fetchall(sql, parameters))
         except sqlite3.Error as error:
-            raise _store_error(error) from error
+            raise store_error(error, self._path) from error
 
     async def load(self, ref: ConversationRef) -> Loaded | None:
-        found = await self._all("SELECT key, epoch, floor FROM conversations WHERE namespace = ? AND id = ?", *ref)
+        found = await self._all(_KEY, *ref)
         if not found:
             return None
-        key, epoch, floor = found[0]
+        key = found[0][0]
         events = await self._all("SELECT seq, data FROM events WHERE conversation = ? AND delta = 0 ORDER BY seq", key)
-        runs = await self._all(
-            "SELECT run_id, status, options, updated_at FROM runs WHERE conversation = ? AND ended = 0", key
-        )
+        runs = await self._all(f"{_RUNS} WHERE conversation = ? AND ended = 0", key)
         rules = await self._all(
             "SELECT rule_id, scope, principal, agent, run_id, data FROM rules WHERE conversation = ?", key
         )
-        head = (await self._all(f"SELECT {_HEAD} FROM conversations WHERE key = ?", key))[0][0]  # noqa: S608
+        line = await self._all(_LINE, key)
+        if not line:  # deleted since the key was found; there may be another one already
+            return await self.load(ref)
+        epoch, floor, head, weight = line[0]
         return Loaded(
             epoch=epoch,
             head=head,
             floor=floor,
+            bytes=weight,
             events=[StoredEvent(*row) for row in events],
             runs=[RunRow(*row) for row in runs],
             rules=[RuleRow(*row) for row in rules],
@@ -204,6 +242,13 @@ class SqliteStore:
         )
         return [ConversationRef(*row) for row in rows]
 
+    async def run(self, ref: ConversationRef, run_id: str) -> RunRow | None:
+        rows = await self._all(f"{_RUNS} WHERE run_id = ? AND conversation = ({_KEY})", run_id, *ref)
+        return RunRow(*rows[0]) if rows else None
+
+    async def deleted(self) -> list[ConversationRef]:
+        return [ConversationRef(*row) for row in await self._all(DELETED)]
+
     async def always_rules(self, namespace: str, principal: str, agent: str | None) -> list[RuleRow]:
         rows = await self._all(
             """SELECT rule_id, scope, principal, agent, run_id, data FROM rules
@@ -221,240 +266,3 @@ def _tell(outcomes: list[tuple[Append, StoreError | None]]) -> None:
             batch.done(error)
         except Exception:  # one conversation's trouble is not the next one's
             log.exception("append.not_told", conversation=batch.ref.conversation_id)
-
-
-@dataclass(slots=True)
-class _Place:
-    """How far a conversation is, as this writer left it."""
-
-    key: int
-    head: int
-    touched_at: int = 0
-
-
-class _Writer:
-    """The thread that owns the writing connection."""
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        wal_limit_bytes: int,
-        report: Callable[[list[tuple[Append, StoreError | None]]], None],
-    ) -> None:
-        self._path = path
-        self._wal = path.with_name(path.name + "-wal")
-        self._wal_limit_bytes = wal_limit_bytes
-        self._report = report
-        self._queue: SimpleQueue[Append | Callable[[sqlite3.Connection], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="hermes-ws-log", daemon=True)
-        self._checkpointer = _Checkpointer(path)
-        self._places: dict[ConversationRef, _Place] = {}
-        self._full: bool | None = None
-        self._wal_bytes = 0
-        self._moved_bytes = 0
-        self._stopped = False
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def put(self, batch: Append) -> None:
-        if self._stopped:
-            self._report([(batch, StoreError("the log is closed"))])
-        else:
-            self._queue.put(batch)
-
-    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``work`` on the writer's thread, between two transactions."""
-        if self._stopped:
-            raise StoreError("the log is closed")
-        result: Future[T] = Future()
-
-        def run(db: sqlite3.Connection) -> None:
-            try:
-                result.set_result(work(db))
-            except sqlite3.Error as error:
-                result.set_exception(_store_error(error))
-
-        self._queue.put(run)
-        return await asyncio.shield(asyncio.wrap_future(result))
-
-    def stop(self) -> None:
-        """Finish what is queued and end the thread."""
-        self._stopped = True
-        self._queue.put(None)
-        self._thread.join()
-        self._checkpointer.stop()
-
-    def _run(self) -> None:
-        with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
-            db.execute("PRAGMA wal_autocheckpoint = 0")
-            db.execute("PRAGMA busy_timeout = 5000")
-            with suppress(OSError):
-                self._wal_bytes = self._wal.stat().st_size
-            while True:
-                group, last = self._take()
-                if group:
-                    self._report(self._commit(db, group))
-                    self._keep_wal_small(db)
-                if callable(last):
-                    last(db)
-                elif last is None:
-                    return
-
-    def _take(self) -> tuple[list[Append], Callable[[sqlite3.Connection], None] | Append | None]:
-        """All that is waiting, up to what is not an append; that comes second (an append there: nothing did)."""
-        first = self._queue.get()
-        group: list[Append] = []
-        while isinstance(first, Append):
-            group.append(first)
-            if len(group) == GROUP:
-                break
-            try:
-                first = self._queue.get_nowait()
-            except Empty:
-                break
-        return group, first
-
-    def _commit(self, db: sqlite3.Connection, group: list[Append]) -> list[tuple[Append, StoreError | None]]:
-        error = self._transact(db, group)
-        if error is None or len(group) == 1:
-            return [(batch, error) for batch in group]
-        return [(batch, self._transact(db, [batch])) for batch in group]
-
-    def _transact(self, db: sqlite3.Connection, group: list[Append]) -> StoreError | None:
-        try:
-            self._set_sync(db, any(batch.sync for batch in group))
-            db.execute("BEGIN IMMEDIATE")
-            for batch in group:
-                self._keep(db, batch)
-            db.execute("COMMIT")
-        except Exception as error:  # whatever it is: the thread goes on, and who waits is told
-            self._places.clear()
-            with suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                return _store_error(error)
-            if not isinstance(error, LogConflict):
-                log.exception("append.crashed")
-            return error if isinstance(error, LogConflict) else StoreError(f"the append cannot be kept: {error!r}")
-        return None
-
-    def _set_sync(self, db: sqlite3.Connection, full: bool) -> None:
-        if full is not self._full:
-            db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
-            self._full = full
-
-    def _keep(self, db: sqlite3.Connection, batch: Append) -> None:
-        key = self._claim(db, batch)
-        numbered = enumerate(zip(batch.events, batch.deltas, strict=True), batch.head + 1)
-        try:
-            db.executemany(_INSERT_EVENTS, [(key, seq, delta, data) for seq, (data, delta) in numbered])
-        except sqlite3.IntegrityError:
-            raise _conflict(batch) from None
-        self._wal_bytes += sum(map(len, batch.events))
-        for run in batch.runs:
-            db.execute(_PUT_RUN, (run.run_id, key, run.status, run.options, run.updated_at))
-        for asked in batch.interactions:
-            db.execute(_PUT_INTERACTION, (key, *asked))
-        for command in batch.commands:
-            db.execute(_PUT_COMMAND, (key, *command))
-        for rule in batch.rules:
-            owner = None if rule.scope == "always" else key
-            row = (rule.rule_id, batch.ref.namespace, owner, *rule[1:])
-            db.execute(_PUT_RULE, row)
-        for rule_id in batch.revoked:
-            db.execute("DELETE FROM rules WHERE rule_id = ? AND namespace = ?", (rule_id, batch.ref.namespace))
-
-    def _claim(self, db: sqlite3.Connection, batch: Append) -> int:
-        """The numbers after ``batch.head`` are ours, if nobody claimed them first: then this, or the insert, fails."""
-        place = self._create(db, batch) if batch.head == 0 else self._places.get(batch.ref) or self._find(db, batch)
-        if place.head != batch.head:
-            raise _conflict(batch)
-        place.head += len(batch.events)
-        if batch.sync or batch.at - place.touched_at >= TOUCH_MS:
-            if db.execute(_TOUCH, (place.head, batch.at, batch.summary, place.key)).rowcount != 1:
-                raise _conflict(batch)
-            place.touched_at = batch.at
-        return place.key
-
-    def _create(self, db: sqlite3.Connection, batch: Append) -> _Place:
-        try:
-            key = db.execute(
-                _INSERT_CONVERSATION, (*batch.ref, batch.epoch, 0, batch.at, batch.summary or b"")
-            ).lastrowid
-        except sqlite3.IntegrityError:
-            raise LogConflict(f"{batch.ref.conversation_id} exists already") from None
-        assert key is not None
-        return self._remember(batch.ref, _Place(key, 0))
-
-    def _find(self, db: sqlite3.Connection, batch: Append) -> _Place:
-        found = db.execute(_FIND, batch.ref).fetchone()
-        if found is None:
-            raise LogConflict(f"{batch.ref.conversation_id} does not exist")
-        return self._remember(batch.ref, _Place(*found))
-
-    def _remember(self, ref: ConversationRef, place: _Place) -> _Place:
-        if len(self._places) >= PLACES:
-            self._places.clear()
-        self._places[ref] = place
-        return place
-
-    def _keep_wal_small(self, db: sqlite3.Connection) -> None:
-        """Have the WAL moved now and then; at its limit begin it anew, right after that: little is left to move."""
-        self._wal_bytes += COMMIT_BYTES
-        if self._checkpointer.busy:
-            return
-        if self._moved_bytes >= self._wal_limit_bytes:
-            self._begin_wal_anew(db)
-        elif self._wal_bytes - self._moved_bytes >= CHECKPOINT_BYTES or self._wal_bytes >= self._wal_limit_bytes:
-            self._moved_bytes = self._wal_bytes
-            self._checkpointer.wake()
-
-    def _begin_wal_anew(self, db: sqlite3.Connection) -> None:
-        self._wal_bytes = 0
-        with suppress(sqlite3.Error):
-            (held,) = db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[:1]
-            if held:  # by a reader of an older state: try again a little later
-                self._wal_bytes = max(0, self._wal_limit_bytes - CHECKPOINT_BYTES)
-        self._moved_bytes = self._wal_bytes
-
-
-class _Checkpointer:
-    """Moves the WAL into the database on a thread of its own, when woken."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._woken: SimpleQueue[bool] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self.busy = False
-
-    def wake(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="hermes-ws-checkpoint", daemon=True)
-            self._thread.start()
-        self.busy = True
-        self._woken.put(True)
-
-    def stop(self) -> None:
-        if self._thread is not None:
-            self._woken.put(False)
-            self._thread.join()
-
-    def _run(self) -> None:
-        with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
-            while self._woken.get():
-                with suppress(sqlite3.Error):  # busy or full: the WAL stays longer, nothing is lost
-                    db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                self.busy = False
-
-
-def _conflict(batch: Append) -> LogConflict:
-    return LogConflict(f"{batch.ref.conversation_id} is not at {batch.head} any more")
-
-
-def _store_error(error: sqlite3.Error) -> StoreError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_FULL"):
-        return StorageFull("no space is left to append to the log")
-    return StoreError(f"the log refused: {error} ({name or type(error).__name__})")
