@@ -150,7 +150,7 @@ class _Watched:
 def _at_commits(crashes: Crashes) -> None:
     if not crashes.at("commit.before", "commit.during", "commit.after", "answer.committed"):
         return
-    from hermes_ws.store.sqlite import _Writer
+    from hermes_ws.store import sqlite
 
     def hooked(transact: Callable[..., Any]) -> Callable[..., Any]:
         def transaction(writer: Any, db: Any, group: list[Any]) -> Any:
@@ -166,7 +166,8 @@ def _at_commits(crashes: Crashes) -> None:
 
         return transaction
 
-    replace(_Writer, "_transact", hooked)
+    writer = getattr(sqlite, "Writer", None) or getattr(sqlite, "_Writer")  # noqa: B009
+    replace(writer, "_transact", hooked)
 
 
 def _type_of(event: bytes) -> str:

@@ -105,7 +105,7 @@ class Torture:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.plan.seed)
         self.sleeping = f"86.{self.chance.randrange(10**8, 10**9)}"
-        self._todo = [self._spec(point) for point in POINTS] if self.plan.points else []
+        self._todo = list(POINTS) if self.plan.points else []
 
     # -- the whole -----------------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class Torture:
         self._kill()
         environment = {}
         if kind == "point":
-            spec = self._todo.pop(0) if self._todo else self._spec(self.chance.choice(POINTS))
+            spec = f"{self._todo.pop(0)}:1" if self._todo else self._spec(self.chance.choice(POINTS))
             environment[CRASH_AT] = spec
             self.figures["at " + spec.partition(":")[0]] += await self._live_until_dead(environment)
         elif kind == "starting":

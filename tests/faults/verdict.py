@@ -16,7 +16,6 @@ __all__ = ["MAX_ATTEMPTS", "judge"]
 
 MAX_ATTEMPTS = 3
 """Fruitless recoveries in a row that a run survives."""
-FRUITS = frozenset({"step.completed", "tool.completed", "interaction.resolved"})
 _MARK = re.compile(r"echo (m\d+\.\S+) >>")
 
 
@@ -75,17 +74,34 @@ def _marks(events: list[Json], marks: Path) -> None:
 
 
 def _recoveries(events: list[Json]) -> None:
-    """A run is given up after too many fruitless recoveries in a row, and not before."""
+    """A run is given up after too many fruitless recoveries in a row, and not before. While it waits for people there
+    is nothing that it could finish."""
     fruitless: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
     for event in events:
         run_id = event.get("run_id", "")
-        if event["type"] in FRUITS:
+        if _is_fruit(event):
             fruitless[run_id] = 0
-        elif event["type"] == "run.recovered":
+        if event["type"] in ("interaction.requested", "interaction.resolved"):
+            waiting[run_id] += 1 if event["type"] == "interaction.requested" else -1
+        elif event["type"] == "run.recovered" and not waiting[run_id]:
             fruitless[run_id] += 1
             _must(fruitless[run_id] <= MAX_ATTEMPTS, f"{run_id} was recovered once more, in vain", event)
         elif event["type"] == "run.failed" and event["error"]["code"] == "recovery_exhausted":
             _must(fruitless[run_id] == MAX_ATTEMPTS, f"{run_id} was given up after {fruitless[run_id]} attempts", event)
+
+
+def _is_fruit(event: Json) -> bool:
+    """Whether something of a run was finished, and not just broken off."""
+    match event["type"]:
+        case "step.completed":
+            return True
+        case "tool.completed":
+            return bool(event["status"] != "interrupted")
+        case "interaction.resolved":
+            return bool(event["outcome"] != "cancelled")
+        case _:
+            return False
 
 
 def _commands(sent: Iterable[Sent], events: list[Json]) -> None:

@@ -1,0 +1,109 @@
+"""Servers that are made to die at a point, and what was seen of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+
+from tests.conftest import MakeServer
+from tests.faults.launch import CRASH_AT, MODULE
+from tests.session.second_fold import fold
+from tests.wire import Json, Server, Socket, terminals
+
+__all__ = ["AUTO", "Crashing", "command", "died", "finished", "of", "one", "resumed", "until_dead"]
+
+AUTO: Json = {"type": "conversation.configure", "config": {"approvals": {"mode": "auto"}}}
+"""Nobody is asked for permission."""
+
+
+def command(type_: str, **fields: Any) -> Json:
+    """A command with an id."""
+    return {"type": type_, "id": uuid.uuid4().hex, **fields}
+
+
+class Crashing:
+    """Starts servers over one data directory that die where they are told to."""
+
+    def __init__(self, make_server: MakeServer, **options: Any) -> None:
+        self._make = make_server
+        self._options = options
+        self._data: Any = None
+
+    def start(self, crash_at: str = "") -> Server:
+        """A server that takes connections; the first one is made without orders, to have a directory."""
+        options = dict(self._options)
+        options["environment"] = {**options.get("environment", {}), CRASH_AT: crash_at}
+        server: Server = self._make(data=self._data, module=MODULE, **options)
+        self._data = server.data
+        return server
+
+    def dies_starting(self, crash_at: str) -> None:
+        """It dies before it takes connections, or before it could say so."""
+        options = dict(self._options)
+        options["environment"] = {**options.get("environment", {}), CRASH_AT: crash_at}
+        with suppress(RuntimeError):
+            self._make(data=self._data, module=MODULE, **options)
+            raise AssertionError(f"it did not die at {crash_at}")
+
+
+async def died(server: Server) -> None:
+    """By its own hand."""
+    assert await server.exited() == -signal.SIGKILL, server.errors
+
+
+async def until_dead(server: Server, conversation: str, *frames: Json, answer: Json | None = None) -> list[str]:
+    """Send ``frames`` and follow until the server is dead; every event that was seen, as it came. ``answer`` are the
+    fields of a reply to every question that comes up."""
+    seen: list[str] = []
+    with suppress(ConnectionClosed, OSError):
+        async with server.socket(conversation, after=0) as socket:
+            for frame in frames:
+                await socket.send(frame)
+            while True:
+                frame = await socket.recv()
+                if "seq" in frame:
+                    seen.append(socket.raw[-1])
+                if frame["type"] == "interaction.requested" and answer is not None:
+                    await socket.send(command("interaction.reply", interaction_id=frame["interaction_id"], **answer))
+    await died(server)
+    return seen
+
+
+async def resumed(socket: Socket) -> Json:
+    """Receive up to the ``run.recovered`` of this server's life; it is the newest one."""
+    await socket.greeted()
+    return await socket.until("run.recovered") if not socket.of("run.recovered") else socket.of("run.recovered")[-1]
+
+
+async def finished(server: Server, conversation: str, seen: list[str] | None = None) -> list[Json]:
+    """The log once the last run has ended: what was seen is in it, the second fold takes it, everything ended once."""
+    async with server.socket(conversation, after=0) as socket:
+        hello = await socket.greeted()
+        await socket.until_seq(hello["head"])
+        while (await socket.ok("snapshot.get"))["snapshot"]["run"] is not None:
+            await socket.until_final()
+        raws = socket.counted()
+    for text in seen or []:
+        assert raws[json.loads(text)["seq"] - 1] == text
+    log = [json.loads(raw) for raw in raws]
+    fold(log)
+    assert {name: count for name, count in terminals(log).items() if count != 1} == {}
+    assert "Traceback" not in server.errors, server.errors
+    return log
+
+
+def of(log: list[Json], type_: str, **fields: Any) -> list[Json]:
+    """The events of a type, with these fields."""
+    return [e for e in log if e["type"] == type_ and all(e.get(name) == value for name, value in fields.items())]
+
+
+def one(log: list[Json], type_: str, **fields: Any) -> Json:
+    """The only such event."""
+    found = of(log, type_, **fields)
+    assert len(found) == 1, found
+    return found[0]
