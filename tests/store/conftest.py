@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hermes_ws.errors import StoreError
-from hermes_ws.store.base import Append, ConversationRef, Store
+from hermes_ws.store.base import Append, ConversationRef, Store, StoredEvent
 from hermes_ws.store.memory import MemoryStore
 from hermes_ws.store.sqlite import SqliteStore
 
@@ -42,3 +42,8 @@ async def commit(store: Store, head: int, *events: bytes, **more: Any) -> StoreE
     future: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
     store.append(batch(head, *events, done=future.set_result, **more))
     return await asyncio.wait_for(future, 10)
+
+
+async def read_all(store: Store, ref: ConversationRef = REF, after: int = 0) -> list[StoredEvent]:
+    """Everything that follows ``after``."""
+    return await store.read(ref, after=after, limit=10_000, max_bytes=10_000_000)

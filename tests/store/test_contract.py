@@ -8,12 +8,8 @@ from typing import Any
 import pytest
 
 from hermes_ws.errors import LogConflict, StoreError
-from hermes_ws.store.base import CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store, StoredEvent
-from tests.store.conftest import REF, batch, commit
-
-
-async def read_all(store: Store, ref: ConversationRef = REF, after: int = 0) -> list[StoredEvent]:
-    return await store.read(ref, after=after, limit=10_000, max_bytes=10_000_000)
+from hermes_ws.store.base import CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store
+from tests.store.conftest import REF, batch, commit, read_all
 
 
 async def test_a_conversation_that_was_never_written_is_not_there(store: Store) -> None:
