@@ -9,12 +9,14 @@ the N-th time (the first, without), counting only what is of ``KIND``: an event'
 ====================  ===========================================================================================
 ``commit.before``     before a transaction of the log begins
 ``commit.during``     its rows are written, but not committed
+``commit.landed``     it is committed, and the writer has not noted that yet
 ``commit.after``      it is committed, and nobody was told yet
 ``answer.committed``  the same, for one that holds an answer to a question
 ``tool.executing``    ``tool.executing`` is committed, the tool has not begun
 ``tool.effect``       the tool has done what it does, ``tool.completed`` is not committed
 ``startup.lock``      the data directory was taken
-``startup.migrate``   before the N-th statement that looks at or changes the schema
+``startup.migrate``   before the N-th statement that looks at or changes the schema, or marks the log as open
+``startup.marked``    the log is marked as open, and not yet witnessed
 ``startup.load``      a conversation was read from the log
 ``startup.take_up``   a conversation that was folded is about to go on
 ``startup.listen``    connections are taken, and nobody was told yet
@@ -46,12 +48,14 @@ MODULE = "tests.faults.launch"
 POINTS = (
     "commit.before",
     "commit.during",
+    "commit.landed",
     "commit.after",
     "answer.committed",
     "tool.executing",
     "tool.effect",
     "startup.lock",
     "startup.migrate",
+    "startup.marked",
     "startup.load",
     "startup.take_up",
     "startup.listen",
@@ -132,32 +136,36 @@ def _first(do: Callable[[], None], then: Callable[..., Any]) -> Callable[..., An
 
 
 class _Watched:
-    """A database connection that tells before it commits."""
+    """A database connection that tells before and after it commits."""
 
-    def __init__(self, db: Any, committing: Callable[[], None]) -> None:
+    def __init__(self, db: Any, reach: Callable[[str], None]) -> None:
         self._db = db
-        self._committing = committing
+        self._reach = reach
 
     def execute(self, sql: str, *parameters: Any) -> Any:
-        if sql.strip().upper().startswith("COMMIT"):
-            self._committing()
-        return self._db.execute(sql, *parameters)
+        commits = sql.strip().upper().startswith("COMMIT")
+        if commits:
+            self._reach("commit.during")
+        result = self._db.execute(sql, *parameters)
+        if commits:
+            self._reach("commit.landed")
+        return result
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._db, name)
 
 
 def _at_commits(crashes: Crashes) -> None:
-    if not crashes.at("commit.before", "commit.during", "commit.after", "answer.committed"):
+    if not crashes.at("commit.before", "commit.during", "commit.landed", "commit.after", "answer.committed"):
         return
-    from hermes_ws.store import sqlite
+    from hermes_ws.store.writer import Writer
 
     def hooked(transact: Callable[..., Any]) -> Callable[..., Any]:
         def transaction(writer: Any, db: Any, group: list[Any]) -> Any:
             events = [event for batch in group for event in batch.events]
             kinds = {_type_of(event) for event in events}
             crashes.reach("commit.before", kinds)
-            error = transact(writer, _Watched(db, lambda: crashes.reach("commit.during", kinds)), group)
+            error = transact(writer, _Watched(db, lambda point: crashes.reach(point, kinds)), group)
             if error is None:
                 crashes.reach("commit.after", kinds)
                 if any(_type_of(e) == "interaction.resolved" and b'"outcome":"answered"' in e for e in events):
@@ -166,8 +174,7 @@ def _at_commits(crashes: Crashes) -> None:
 
         return transaction
 
-    writer = getattr(sqlite, "Writer", None) or getattr(sqlite, "_Writer")  # noqa: B009
-    replace(writer, "_transact", hooked)
+    replace(Writer, "_transact", hooked)
 
 
 def _type_of(event: bytes) -> str:
@@ -212,12 +219,12 @@ def _at_tools(crashes: Crashes) -> None:
 
 
 def _at_startup(crashes: Crashes) -> None:
-    if not crashes.at("startup.lock", "startup.migrate", "startup.load", "startup.take_up", "startup.listen"):
+    if not crashes.at(*(point for point in POINTS if point.startswith("startup."))):
         return
     import uvicorn
 
     from hermes_ws.runtime.conversation import Conversation
-    from hermes_ws.store import migrations
+    from hermes_ws.store import migrations, recovery
     from hermes_ws.store.directory import DataDirectory
     from hermes_ws.store.sqlite import SqliteStore
 
@@ -247,8 +254,9 @@ def _at_startup(crashes: Crashes) -> None:
     replace(SqliteStore, "load", after_waiting("startup.load"))
     replace(Conversation, "take_up", lambda take_up: _first(lambda: crashes.reach("startup.take_up"), take_up))
     replace(uvicorn.Server, "startup", after_waiting("startup.listen"))
-    if crashes.at("startup.migrate"):
-        replace(migrations, "sqlite3", lambda module: _TracedSqlite(module, crashes))
+    replace(recovery, "Witness", lambda witness: _first(lambda: crashes.reach("startup.marked"), witness))
+    for module in (migrations, recovery) if crashes.at("startup.migrate") else ():
+        replace(module, "sqlite3", lambda sqlite3: _TracedSqlite(sqlite3, crashes))
 
 
 class _TracedSqlite:

@@ -249,7 +249,9 @@ class Torture:
             return f"{point}:{count}" if kind == "any" else f"{point}:{min(count, 3)}:{kind}"
         if point.startswith("tool"):
             return f"{point}:{min(count, 3)}:{self.chance.choice(['terminal', 'terminal', 'write_file', 'clarify'])}"
-        return f"{point}:{min(count, 3) if point in ('startup.load', 'startup.take_up', 'startup.migrate') else 1}"
+        return (
+            f"{point}:{min(count, 3) if point in ('startup.load', 'startup.take_up') else self.chance.randrange(1, 12)}"
+        )
 
     # -- coming up -----------------------------------------------------------------------------------------
 
