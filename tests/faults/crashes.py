@@ -6,8 +6,10 @@ import json
 import signal
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import MakeServer
@@ -32,23 +34,30 @@ class Crashing:
     def __init__(self, make_server: MakeServer, **options: Any) -> None:
         self._make = make_server
         self._options = options
-        self._data: Any = None
+        self._data: Path | None = None
 
     def start(self, crash_at: str = "") -> Server:
-        """A server that takes connections; the first one is made without orders, to have a directory."""
-        options = dict(self._options)
-        options["environment"] = {**options.get("environment", {}), CRASH_AT: crash_at}
-        server: Server = self._make(data=self._data, module=MODULE, **options)
+        """A server that takes connections, and will die at ``crash_at``."""
+        environment = {**self._options.get("environment", {}), CRASH_AT: crash_at}
+        server: Server = self._make(data=self._data, module=MODULE, **{**self._options, "environment": environment})
         self._data = server.data
         return server
 
+    def start_in(self, data: Path, crash_at: str = "") -> Server:
+        """The same, over another directory, which need not be there yet."""
+        self._data = data
+        return self.start(crash_at)
+
     def dies_starting(self, crash_at: str) -> None:
-        """It dies before it takes connections, or before it could say so."""
-        options = dict(self._options)
-        options["environment"] = {**options.get("environment", {}), CRASH_AT: crash_at}
-        with suppress(RuntimeError):
-            self._make(data=self._data, module=MODULE, **options)
-            raise AssertionError(f"it did not die at {crash_at}")
+        """It dies before it could say that it takes connections."""
+        with pytest.raises(RuntimeError, match="did not come up"):
+            self.start(crash_at)
+
+    def changed(self, **options: Any) -> Crashing:
+        """Over the same directory, started in another way."""
+        other = Crashing(self._make, **options)
+        other._data = self._data
+        return other
 
 
 async def died(server: Server) -> None:
@@ -83,8 +92,7 @@ async def resumed(socket: Socket) -> Json:
 async def finished(server: Server, conversation: str, seen: list[str] | None = None) -> list[Json]:
     """The log once the last run has ended: what was seen is in it, the second fold takes it, everything ended once."""
     async with server.socket(conversation, after=0) as socket:
-        hello = await socket.greeted()
-        await socket.until_seq(hello["head"])
+        await socket.greeted()
         while (await socket.ok("snapshot.get"))["snapshot"]["run"] is not None:
             await socket.until_final()
         raws = socket.counted()
