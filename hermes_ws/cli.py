@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -204,6 +206,74 @@ def conversations(as_json: bool, url: str, key: str | None) -> None:
                 click.echo(line)
         else:
             click.echo(table([summary for summary, _ in listed(server)]))
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A time span: 24h, 30m, 7d, or a number of hours."""
+    if value is None:
+        return None
+    number, unit = (value[:-1], value[-1]) if value[-1:] in _UNITS else (value, "h")
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", number):
+        raise click.BadParameter(f"{value!r} is no age; say 24h, 30m, 7d, or a number of hours")
+    return float(number) * _UNITS[unit]
+
+
+@main.command()
+@click.option("--data", help="Data directory (default ./hermes-ws-data).")
+@config_option
+@click.option(
+    "--older-than",
+    callback=_seconds,
+    metavar="AGE",
+    help="How long ago a run has ended whose deltas go: 24h, 30m, 7d, or hours (default: store.retention_s).",
+)
+@click.option(
+    "--rewrite",
+    is_flag=True,
+    help="Write the log anew in the end, so that no trace of what was deleted stays. Best while no server runs: its "
+    "commits wait for it, and fail if that takes longer than store.busy_timeout_s.",
+)
+def gc(data: str | None, config_file: Path | None, older_than: float | None, rewrite: bool) -> None:
+    """Free the space of what has had its time: deleted conversations, deltas of ended runs, old outputs.
+
+    Works on the data directory itself, whether a server has it open or not. Servers do the same by themselves now and
+    then ([store] sweep_every_s).
+    """
+    from hermes_ws.store.collect import collect
+
+    settings = _load(config_file, {"server.data": data}).settings
+    now = time.time()
+    age = settings.store.retention_s if older_than is None else older_than
+    shows = sys.stderr.isatty()
+
+    def progress(line: str) -> None:
+        if shows:
+            click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+
+    try:
+        freed = collect(
+            Path(settings.server.data).expanduser(),
+            deltas_before=int((now - age) * 1_000),
+            outputs_before=int((now - settings.store.outputs_retention_s) * 1_000),
+            busy_timeout_s=settings.store.busy_timeout_s,
+            rewriting=rewrite,
+            progress=progress,
+        )
+    except HermesError as error:
+        raise Failure(str(error)) from None
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        progress("")
+    click.echo(f"deleted conversations: {freed.deleted.events:,} events, {freed.deleted.bytes:,} bytes")
+    click.echo(f"deltas of ended runs: {freed.deltas.events:,} events, {freed.deltas.bytes:,} bytes")
+    click.echo(f"old outputs: {freed.outputs:,}")
+    click.echo(f"given back to the file system: {freed.shrunk_bytes:,} bytes")
+    if not freed.wal_emptied:
+        click.echo("the write-ahead log is in use; the server empties it with its next sweep")
 
 
 @main.command("config")

@@ -117,6 +117,14 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     wal_limit_bytes: AtLeastOne = 67_108_864
     """Size of the write-ahead log at which the writer stops to check-point it."""
+    retention_s: WholeSeconds = 86_400
+    """How long a delta stays after the end of its run; its finals stay as long as their conversation."""
+    outputs_retention_s: WholeSeconds = 2_592_000
+    """How long the whole output of a tool call is kept."""
+    sweep_every_s: Pause = 3_600
+    """How often the server removes what has had its time, and gives the space back; 0: never."""
+    busy_timeout_s: Seconds = 5.0
+    """How long a commit waits for another program that holds the log, such as a backup."""
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

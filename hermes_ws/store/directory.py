@@ -1,4 +1,4 @@
-"""The data directory: whose it is, and where in it things are.
+"""The data directory: whose it is, where in it things are, and how they go away.
 
 It may hold other people's files; ours all begin with ``hermes-ws`` (or lie in folders that do). One server at a time:
 an advisory lock that the kernel drops when the process ends, however it ends.
@@ -6,22 +6,113 @@ an advisory lock that the kernel drops when the process ends, however it ends.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from typing import Final
+
+import structlog
 
 from hermes_ws.errors import DataDirError
 from hermes_ws.store.base import ConversationRef
 
-__all__ = ["DataDirectory"]
+__all__ = ["LOG", "DataDirectory", "Folders"]
+
+log = structlog.get_logger("hermes_ws.store")
+
+LOG: Final = "hermes-ws.db"
+"""Name of the log in its data directory."""
+_WORK: Final = "hermes-ws-work"
+_OUTPUTS: Final = "hermes-ws-outputs"
+_TRASH: Final = "hermes-ws-trash"
 
 
-class DataDirectory:
+class Folders:
+    """The files of conversations in a data directory, for whoever may touch them, locked or not."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def workdir(self, ref: ConversationRef) -> Path:
+        """The working directory of a conversation's tools."""
+        return self._own(_WORK) / _name(ref)
+
+    def outputs(self, ref: ConversationRef) -> Path:
+        """Where the whole outputs of a conversation's tool calls are kept."""
+        return self._own(_OUTPUTS) / _name(ref)
+
+    def _own(self, name: str) -> Path:
+        """A folder of ours that nobody else may look into, also where the directory is somebody else's."""
+        folder = self.root / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def discard(self, ref: ConversationRef) -> None:
+        """Take a conversation's files away, at once; :meth:`empty_trash` removes them. Raises OSError if they stay."""
+        for folder in (self.root / _WORK, self.root / _OUTPUTS):
+            with suppress(FileNotFoundError):
+                self._to_trash(folder / _name(ref))
+
+    def _to_trash(self, path: Path) -> Path:
+        """Move ``path`` into the trash. If that is on another file system, into a trash beside it."""
+        moved = self._own(_TRASH) / secrets.token_hex(16)
+        try:
+            path.rename(moved)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            beside = path.parent / _TRASH
+            beside.mkdir(mode=0o700, exist_ok=True)
+            moved = beside / moved.name
+            path.rename(moved)
+        return moved
+
+    def empty_trash(self) -> None:
+        """Remove what was discarded. Blocks; what cannot be removed stays there, and is logged.
+
+        Folders in folders are moved up before they are removed, so that no path is too long, however deep they are.
+        """
+        waiting = [*_entries(self.root / _TRASH)]
+        for name in (_WORK, _OUTPUTS):
+            waiting += _entries(self.root / name / _TRASH)
+        left = 0
+        while waiting:
+            path = waiting.pop()
+            try:
+                if path.is_symlink() or not path.is_dir():
+                    path.unlink()
+                else:
+                    waiting += _emptied(path)
+                    path.rmdir()
+            except FileNotFoundError:  # somebody else is emptying it too
+                continue
+            except OSError:
+                left += 1
+        if left:
+            log.warning("trash.not_empty", directory=str(self.root / _TRASH), left=left)
+
+    def remove_old_outputs(self, before: int) -> int:
+        """Remove outputs of tool calls that were last written before ``before`` (Unix ms); how many. Blocks."""
+        count = 0
+        for path in chain.from_iterable(map(_entries, _entries(self.root / _OUTPUTS))):
+            with suppress(OSError):
+                if path.suffix == ".txt" and path.lstat().st_mtime_ns < before * 1_000_000:
+                    path.unlink()
+                    count += 1
+        return count
+
+
+class DataDirectory(Folders):
     """A locked data directory. Raises :class:`DataDirError` when it cannot be had."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().resolve()
+        super().__init__(root.expanduser().resolve())
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.root / "hermes-ws.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -46,7 +137,7 @@ class DataDirectory:
     @property
     def log(self) -> Path:
         """The log's file; made here, so that it is nobody else's to read."""
-        path = self.root / "hermes-ws.db"
+        path = self.root / LOG
         path.touch(mode=0o600)
         return path
 
@@ -54,23 +145,29 @@ class DataDirectory:
     def key(self) -> Path:
         return self.root / "hermes-ws.key"
 
-    def workdir(self, ref: ConversationRef) -> Path:
-        """The working directory of a conversation's tools."""
-        return self._own("hermes-ws-work") / _name(ref)
-
-    def outputs(self, ref: ConversationRef) -> Path:
-        """Where the whole outputs of a conversation's tool calls are kept."""
-        return self._own("hermes-ws-outputs") / _name(ref)
-
-    def _own(self, name: str) -> Path:
-        """A folder of ours that nobody else may look into, also where the directory is somebody else's."""
-        folder = self.root / name
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder
-
     def close(self) -> None:
         """Let another server have it."""
         os.close(self._lock)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What is in a folder; nothing if there is none."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        yield from [folder / entry.name for entry in entries]
+
+
+def _emptied(folder: Path) -> list[Path]:
+    """Remove what is in ``folder``, whatever its permissions; folders in it are moved up, beside it, and returned."""
+    folder.chmod(0o700)
+    moved: list[Path] = []
+    for path in _entries(folder):
+        with suppress(OSError):  # then the folder is not empty, and says so
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            else:
+                path.chmod(0o700)
+                moved.append(path.rename(folder.parent / secrets.token_hex(16)))
+    return moved
 
 
 def _name(ref: ConversationRef) -> str:

@@ -150,12 +150,19 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def check(db: sqlite3.Connection, path: Path) -> None:
-    """Raise :class:`DataDirError` unless the database is ours (or empty) and no newer than this program."""
+def check(db: sqlite3.Connection, path: Path, *, exactly: bool = False) -> None:
+    """Raise :class:`DataDirError` unless the database is ours (or empty) and no newer than this program.
+
+    ``exactly``: nor empty, nor older.
+    """
     owner = int(db.execute("PRAGMA application_id").fetchone()[0])
     tables = int(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-    if owner != APPLICATION_ID and (owner or tables):
+    if owner != APPLICATION_ID and (owner or tables or exactly):
         raise DataDirError(f"{path} is a database of something else; choose another data directory")
-    if _version(db) > len(MIGRATIONS):
-        message = f"{path} was written by a newer hermes-ws (schema {_version(db)}; this one knows {len(MIGRATIONS)})"
-        raise DataDirError(message)
+    version = _version(db)
+    if version > len(MIGRATIONS):
+        raise DataDirError(
+            f"{path} was written by a newer hermes-ws (schema {version}; this one knows {len(MIGRATIONS)})"
+        )
+    if exactly and version < len(MIGRATIONS):
+        raise DataDirError(f"{path} was written by an older hermes-ws; start the server once to bring it up to date")

@@ -21,6 +21,7 @@ __all__ = [
     "deleted_conversations",
     "give_back_slice",
     "purge_slice",
+    "rewrite",
     "transaction",
     "truncate_wal",
     "wipe_what_is_deleted",
@@ -171,6 +172,15 @@ def give_back_slice(db: sqlite3.Connection) -> int | None:
 
 def _pages(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA page_count").fetchone()[0])
+
+
+def rewrite(db: sqlite3.Connection) -> None:
+    """Write the whole log anew. Nobody else can write meanwhile, so it is only done when somebody asks for it.
+
+    What was deleted is overwritten, but SQLite leaves copies of rows in the unused middle of pages when it divides
+    them, and overwrites those when it next needs the room. In a log written anew there are none.
+    """
+    db.execute("VACUUM")
 
 
 def truncate_wal(db: sqlite3.Connection) -> bool:

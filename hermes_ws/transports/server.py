@@ -188,7 +188,11 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
     directory = _data_directory(settings.server.data)
     try:
         access, key, key_file = make_access(settings, directory)
-        store = await SqliteStore.open(_log_file(directory), wal_limit_bytes=settings.store.wal_limit_bytes)
+        store = await SqliteStore.open(
+            _log_file(directory),
+            wal_limit_bytes=settings.store.wal_limit_bytes,
+            busy_timeout_s=settings.store.busy_timeout_s,
+        )
         try:
             async with Runtime.running(
                 store,
