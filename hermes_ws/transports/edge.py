@@ -16,15 +16,13 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hermes_ws.settings import LimitSettings
-from hermes_ws.transports.frames import FrameProtocol
+from hermes_ws.transports.frames import LINGER_S, FrameProtocol
 from hermes_ws.transports.raw import raw_answer
 
 __all__ = ["EdgeProtocol", "Stall"]
 
 log = structlog.get_logger("hermes_ws.edge")
 
-LINGER_S: Final = 2.0
-"""How long a line that was refused is still read, for its peer to take the answer."""
 PIPELINED: Final = 32
 """Requests of one line that may wait for the answer to an earlier one; after more the line ends with that answer."""
 SPARE: Final = 64
@@ -150,6 +148,11 @@ class EdgeProtocol(HttpToolsProtocol):
         self._in_body = False
         self._progress = True
         self._since = None
+        if self._answered:  # uvicorn gave the next request its time at the answer, and took it back with the rest
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _upgrade(self, early: bytes) -> None:
         """A request to become something else; of what else there is only sockets are taken."""

@@ -20,11 +20,14 @@ from websockets.frames import Close, Frame, Opcode
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.transports.raw import raw_answer
 
-__all__ = ["EXTENSION", "FrameConnection", "FrameProtocol"]
+__all__ = ["EXTENSION", "LINGER_S", "FrameConnection", "FrameProtocol"]
 
 EXTENSION: Final = "hermes_ws.frames"
 MESSAGE_TOO_BIG: Final = 1009
 """RFC 6455, 7.4.1; what the protocol library closes with by itself."""
+PROTOCOL_ERROR: Final = 1002
+LINGER_S: Final = 2.0
+"""How long a line that was refused is still read, for its peer to take the answer."""
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
@@ -35,11 +38,14 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._early: bytearray | None = None
+        self._failed = False
         self.transport.set_write_buffer_limits(high=self.write_buffer_bytes)
         self.frame_connection = FrameConnection(self)
 
     def data_received(self, data: bytes) -> None:
         """Frames that come before the handshake is over wait for its end."""
+        if self._failed:
+            return
         if self._early is not None:
             self._early += data
             return
@@ -117,29 +123,34 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.frame_connection.writable = False
 
     def send_receive_event_to_app(self) -> None:
-        if self.curr_msg_data_type == "text" and self.frame_connection.wanted and not self.close_sent:
-            data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-            self.frames = []
-            message = {"type": "websocket.receive", "bytes": bytes(data), "is_text": True}
-            self.queue.put_nowait(cast(Any, message))
-            if not self.read_paused:
-                self.read_paused = True
-                self.transport.pause_reading()
+        """Hand a whole message to the app, text as bytes too; what comes after a close is read and forgotten."""
+        [data], self.frames = self.frames, []
+        if self.close_sent:
             return
-        super().send_receive_event_to_app()
+        message = {"type": "websocket.receive", "bytes": bytes(data), "is_text": self.curr_msg_data_type == "text"}
+        self.queue.put_nowait(cast(Any, message))
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def handle_parser_exception(self) -> None:
-        """A frame too large to be taken in is closed with our own code, which says not to try it again."""
-        closed = self.conn.close_sent
-        if closed is None or closed.code != MESSAGE_TOO_BIG:
-            super().handle_parser_exception()
-            return
-        self.conn.data_to_send()
-        close = Close(CloseCode.TOO_LARGE, "a frame larger than limits.frame_bytes_max")
+        """Close with what the protocol library says of a frame that is none; for one too large with our own code, which
+        says not to try it again. What the peer still sends is read for a moment, or the close frame could be lost."""
+        close = self.conn.close_sent or Close(PROTOCOL_ERROR, "")
+        frames = b"".join(self.conn.data_to_send())
+        if close.code == MESSAGE_TOO_BIG:
+            close = Close(CloseCode.TOO_LARGE, "a frame larger than limits.frame_bytes_max")
+            frames = Frame(Opcode.CLOSE, close.serialize()).serialize(mask=False)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
-        self.transport.write(Frame(Opcode.CLOSE, close.serialize()).serialize(mask=False))
-        self.close_sent = True
-        self.transport.close()
+        self._failed = self.close_sent = True
+        if self.transport.is_closing():
+            return
+        self.transport.write(frames)
+        self.transport.write_eof()
+        self.read_paused = False
+        self.transport.resume_reading()
+        if self.close_timer is None:
+            self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def keepalive_timeout(self) -> None:
         """A ping that waits behind other bytes, or whose answer is not read, says nothing of the peer: it is the
@@ -157,7 +168,7 @@ class FrameConnection:
     ``writable`` says whether the transport takes more; what is sent to one that is closing goes nowhere.
     """
 
-    __slots__ = ("_accepted", "_protocol", "_stalled_at", "_written", "on_writable", "wanted", "writable")
+    __slots__ = ("_accepted", "_protocol", "_stalled_at", "_written", "on_writable", "writable")
 
     def __init__(self, protocol: FrameProtocol) -> None:
         self._protocol = protocol
@@ -165,7 +176,6 @@ class FrameConnection:
         self._accepted = 0
         self._stalled_at: float | None = None
         self.on_writable: Callable[[], None] | None = None
-        self.wanted = False
         self.writable = True
 
     @property

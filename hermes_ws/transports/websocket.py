@@ -127,7 +127,6 @@ async def serve_socket(
     caller = Caller(principal, "socket")
     async with AsyncExitStack() as stack:
         if isinstance(connection, FrameConnection):
-            connection.wanted = True
             sink: SocketSink = connection
         else:
             readers = runtime.settings.readers

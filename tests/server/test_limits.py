@@ -356,3 +356,14 @@ async def test_requests_that_wait_in_a_line_are_bounded(make_server: MakeServer)
             answers = await reader.read()
     assert answers.count(b"HTTP/1.1 200") == 21
     assert resident_kb(server.pid) - before < 8_000
+
+
+async def test_a_body_that_goes_on_after_its_answer_leaves_an_idle_line_like_any_other(make_server: MakeServer) -> None:
+    server = make_server(settings=EDGE)
+    async with line(server) as (reader, writer):
+        writer.write(request(server, "GET /schemas/none", "Content-Length: 200000"))
+        assert await status(reader) == 404
+        writer.write(b"x" * 200_000)
+        async with soon(5):
+            while await reader.read(1000):
+                pass
