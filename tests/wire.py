@@ -159,17 +159,21 @@ class Server:
         environment: dict[str, str] | None = None,
         key: str | None = None,
         file_limit_bytes: int | None = None,
+        descriptors: int | None = None,
         module: str | None = None,
     ) -> Self:
         """``settings`` is a TOML file's text; ``environment`` is added to a clean one; no file may grow beyond
-        ``file_limit_bytes``, as if the disk were full. ``module``: run instead of the command line."""
+        ``file_limit_bytes``, as if the disk were full, and no more than ``descriptors`` be open. ``module``: run
+        instead of the command line."""
         data.mkdir(parents=True, exist_ok=True)
         given = ["--data", str(data), "--port", "0", *arguments]
         if settings is not None:
             file = data / "settings.toml"
             file.write_text(settings)
             given += ["--config", str(file)]
-        wrapper = [] if file_limit_bytes is None else ["prlimit", f"--fsize={file_limit_bytes}"]
+        limits = {"fsize": file_limit_bytes, "nofile": descriptors}
+        given_limits = [f"--{name}={most}:{most}" for name, most in limits.items() if most is not None]
+        wrapper = ["prlimit", *given_limits] if given_limits else []
         command = [*wrapper, sys.executable, "-m", module or MODULE, "serve", *given]
         return cls._launch(data, command, clean_environment() | (environment or {}), key)
 
