@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosed
 from tests.conftest import MakeServer
 from tests.faults.launch import CRASH_AT, MODULE
 from tests.session.second_fold import fold
-from tests.wire import Json, Server, Socket, terminals
+from tests.wire import FINALS, Json, Server, Socket, terminals
 
-__all__ = ["AUTO", "Crashing", "command", "died", "finished", "of", "one", "resumed", "until_dead"]
+__all__ = ["AUTO", "Crashing", "command", "died", "finished", "have", "of", "one", "until_dead"]
 
 AUTO: Json = {"type": "conversation.configure", "config": {"approvals": {"mode": "auto"}}}
 """Nobody is asked for permission."""
@@ -83,18 +83,23 @@ async def until_dead(server: Server, conversation: str, *frames: Json, answer: J
     return seen
 
 
-async def resumed(socket: Socket) -> Json:
-    """Receive up to the ``run.recovered`` of this server's life; it is the newest one."""
-    await socket.greeted()
-    return await socket.until("run.recovered") if not socket.of("run.recovered") else socket.of("run.recovered")[-1]
+async def have(socket: Socket, type_: str, **fields: Any) -> Json:
+    """The first such event, received or to come."""
+    found = of(socket.log, type_, **fields)
+    return found[0] if found else await socket.until(type_, **fields)
 
 
 async def finished(server: Server, conversation: str, seen: list[str] | None = None) -> list[Json]:
     """The log once the last run has ended: what was seen is in it, the second fold takes it, everything ended once."""
     async with server.socket(conversation, after=0) as socket:
         await socket.greeted()
-        while (await socket.ok("snapshot.get"))["snapshot"]["run"] is not None:
-            await socket.until_final()
+        while True:
+            ok = await socket.ok("snapshot.get")
+            await socket.until_seq(ok["at"])
+            if ok["snapshot"]["run"] is None and not ok["snapshot"]["queue"]:
+                break
+            if ok["snapshot"]["run"] is not None:
+                await _ended(socket, ok["snapshot"]["run"]["run_id"])
         raws = socket.counted()
     for text in seen or []:
         assert raws[json.loads(text)["seq"] - 1] == text
@@ -103,6 +108,11 @@ async def finished(server: Server, conversation: str, seen: list[str] | None = N
     assert {name: count for name, count in terminals(log).items() if count != 1} == {}
     assert "Traceback" not in server.errors, server.errors
     return log
+
+
+async def _ended(socket: Socket, run_id: str) -> None:
+    if not any(event["type"] in FINALS and event["run_id"] == run_id for event in socket.log):
+        await socket.until_final(run_id)
 
 
 def of(log: list[Json], type_: str, **fields: Any) -> list[Json]:

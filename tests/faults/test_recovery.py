@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeServer
-from tests.faults.crashes import AUTO, Crashing, command, died, finished, of, one, resumed, until_dead
+from tests.faults.crashes import AUTO, Crashing, command, died, finished, have, of, one, until_dead
 from tests.faults.launch import CLOCK
 from tests.wire import Json, Server, fresh, open_interactions, processes_with, wait_for
 
@@ -131,14 +131,14 @@ async def test_a_call_in_flight_that_only_reads_is_made_again(crashing: Crashing
     one(log, "tool.started")
 
 
-async def test_a_call_in_flight_that_is_idempotent_is_made_again(crashing: Crashing) -> None:
+@pytest.mark.parametrize("point", ["tool.executing:1:write_file", "tool.effect:1:write_file"])
+async def test_a_call_in_flight_that_is_idempotent_is_made_again(crashing: Crashing, point: str) -> None:
     script = '/tool write_file {"path": "x", "content": "written"}\n/tool read_file {"path": "x"}'
-    for point in ("tool.executing:1:write_file", "tool.effect:1:write_file"):
-        conversation = await crash(crashing, point, script)
-        log = await finished(crashing.start(), conversation)
-        assert [e["status"] for e in of(log, "tool.completed")] == ["ok", "ok"]
-        assert of(log, "tool.completed")[1]["output"] == "written"
-        assert len(of(log, "tool.executing")) == 2
+    conversation = await crash(crashing, point, script)
+    log = await finished(crashing.start(), conversation)
+    assert [e["status"] for e in of(log, "tool.completed")] == ["ok", "ok"]
+    assert of(log, "tool.completed")[1]["output"] == "written"
+    assert len(of(log, "tool.executing")) == 2
 
 
 async def test_a_call_that_was_only_wished_for_is_judged_and_made(crashing: Crashing, marks: Path) -> None:
@@ -191,13 +191,13 @@ async def test_of_parallel_calls_each_is_treated_by_what_became_of_it(crashing: 
     await server.post(conversation, AUTO)
     async with server.socket(conversation, after=0) as socket:
         await socket.send(command("run.start", input=script))
-        await socket.until("tool.completed")
+        await have(socket, "tool.completed")
         await socket.asked()
         await wait_for(lambda: len(lines(marks)) == 2)
         server.kill()
     server = crashing.start()
     async with server.socket(conversation, after=0) as socket:
-        await socket.until("tool.completed", status="interrupted")
+        await have(socket, "tool.completed", status="interrupted")
         await socket.reply(await socket.asked(), "b")
     log = await finished(server, conversation)
     assert sorted(lines(marks)) == ["first", "second"]
@@ -235,7 +235,7 @@ async def test_an_open_question_stays_open_as_it_is(crashing: Crashing, script: 
     async with server.socket(conversation) as socket:
         await socket.ok("run.start", input=script)
         asked = await socket.asked()
-        await socket.until("run.waiting")
+        await have(socket, "run.waiting")
     server.kill()
     server = crashing.start()
     async with server.socket(conversation) as socket:
@@ -318,12 +318,12 @@ async def test_a_deadline_that_passed_while_the_server_was_down_is_kept(
     clock.write_text(str(25 * 3600 * 1000))
     server = crashing.start()
     async with server.socket(conversation, after=0) as socket:
-        resolved = await socket.until("interaction.resolved")
+        resolved = await have(socket, "interaction.resolved")
         assert (resolved["interaction_id"], resolved["outcome"]) == (asked["interaction_id"], "expired")
         assert resolved["via"] == "timeout"
         late = await socket.error("interaction.reply", interaction_id=asked["interaction_id"], answers={"answer": "a"})
         assert late["code"] == "interaction_expired"
-        second = await socket.until("interaction.requested")
+        second = await socket.asked()
         assert second["expires_at"] == second["ts"] + 24 * 3600 * 1000
         await socket.reply(second, option="once")
     log = await finished(server, conversation)
@@ -339,7 +339,7 @@ async def test_a_run_s_deadline_that_passed_while_the_server_was_down_is_kept(
     server, conversation = crashing.start(), fresh()
     async with server.socket(conversation) as socket:
         await socket.ok("run.start", input="/sleep 60", deadline_ms=30_000)
-        await socket.until("step.started")
+        await have(socket, "step.started")
     server.kill()
     clock.write_text("31000")
     log = await finished(crashing.start(), conversation)
@@ -394,7 +394,7 @@ async def test_a_run_that_was_being_stopped_ends_as_cancelled(crashing: Crashing
     stop, following = command("run.stop", mode=mode), command("run.start", input="/say next")
     async with server.socket(conversation) as socket:
         await socket.ok("run.start", input="/stream 1000 5")
-        await socket.until("message.delta")
+        await have(socket, "message.delta")
     await until_dead(server, conversation, following, stop)
     server = crashing.start()
     log = await finished(server, conversation)
@@ -409,7 +409,7 @@ async def test_a_run_that_was_being_interrupted_makes_room_for_the_other(crashin
     server, conversation = crashing.start("commit.after:1:run.stopping"), fresh()
     async with server.socket(conversation) as socket:
         await socket.ok("run.start", input="/sleep 30")
-        await socket.until("step.started")
+        await have(socket, "step.started")
         await socket.ok("run.start", input="/say patient")
     await until_dead(server, conversation, command("run.start", input="/say urgent", when_busy="interrupt"))
     log = await finished(crashing.start(), conversation)
@@ -443,7 +443,7 @@ async def test_queued_runs_keep_their_order(crashing: Crashing) -> None:
         await socket.greeted()
         await socket.ok("run.start", input="/say four")
         await socket.ok("run.start", input="/say first of all", when_busy="interrupt")
-        await socket.until("interaction.resolved", interaction_id=asked["interaction_id"])
+        await have(socket, "interaction.resolved", interaction_id=asked["interaction_id"])
     log = await finished(server, conversation)
     outputs = [e["output"] for e in of(log, "run.completed")]
     assert outputs == ["first of all", "one", "two", "three", "four"]
@@ -461,10 +461,10 @@ async def test_a_queued_run_whose_turn_came_as_the_server_died_is_started_by_the
 
 async def _killed_in_vain(crashing: Crashing, conversation: str, times: int) -> Server:
     """Restart and kill so often, each time when the run was taken up; returns one more server."""
-    for _ in range(times):
+    for attempt in range(2, times + 2):
         server = crashing.start()
         async with server.socket(conversation, after=0) as socket:
-            await resumed(socket)
+            await have(socket, "run.recovered", attempt=attempt)
         server.kill()
     return crashing.start()
 
@@ -474,7 +474,7 @@ async def test_a_run_that_only_ever_dies_is_given_up(crashing: Crashing) -> None
     async with server.socket(conversation) as socket:
         await socket.ok("run.start", input="/sleep 600")
         await socket.ok("run.start", input="/say next")
-        await socket.until("step.started")
+        await have(socket, "step.started")
     server.kill()
     server = await _killed_in_vain(crashing, conversation, 3)
     log = await finished(server, conversation)

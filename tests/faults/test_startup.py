@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeServer
-from tests.faults.crashes import AUTO, Crashing, command, died, finished, of, one, until_dead
+from tests.faults.crashes import AUTO, Crashing, command, died, finished, have, of, one, until_dead
 from tests.wire import Json, fresh
 
 STARTUP = ("startup.lock", "startup.migrate:6", "startup.marked", "startup.load", "startup.take_up", "startup.listen")
@@ -85,7 +85,7 @@ async def test_dying_while_going_down_is_like_dying(crashing: Crashing) -> None:
     server, conversation = crashing.start("drain"), fresh()
     async with server.socket(conversation) as socket:
         await socket.ok("run.start", input="/stream 600 5\n/say well")
-        await socket.until("message.delta")
+        await have(socket, "message.delta")
         server.terminate()
         await died(server)
         seen = socket.counted()
@@ -100,7 +100,7 @@ async def test_a_run_that_outlasts_the_drain_goes_on_in_the_next_server(make_ser
     async with server.socket(conversation) as socket:
         await socket.ok("run.start", input="/stream 400 5\n/say well")
         await socket.ok("run.start", input="/say next")
-        await socket.until("message.delta")
+        await have(socket, "message.delta")
         server.terminate()
         await socket.closed()
     assert await server.exited() == 0
