@@ -9,7 +9,8 @@ from typing import Final
 
 import structlog
 
-from hermes_ws.errors import DataDirError
+from hermes_ws.errors import DataDirError, StorageFull
+from hermes_ws.store.failures import LogUnusable, store_error
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "check", "migrate"]
 
@@ -132,7 +133,13 @@ def migrate(path: Path, *, busy_timeout_s: float = 5.0) -> None:
             if db.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
                 _make_shrinkable(db, path)
     except sqlite3.Error as error:
-        raise DataDirError(f"{path} cannot be opened as the log: {error}") from error
+        why = store_error(error, path)
+        reason = why if isinstance(why, LogUnusable | StorageFull) and not _is_foreign(error) else error
+        raise DataDirError(f"{path} cannot be opened as the log: {reason}") from error
+
+
+def _is_foreign(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB"
 
 
 def _make_shrinkable(db: sqlite3.Connection, path: Path) -> None:

@@ -165,7 +165,7 @@ def give_back_slice(db: sqlite3.Connection) -> int | None:
     before = _pages(db)
     if db.execute("PRAGMA freelist_count").fetchone() == (0,):
         return None
-    db.execute(f"PRAGMA incremental_vacuum({SLICE_PAGES})").fetchall()
+    db.executescript(f"PRAGMA incremental_vacuum({SLICE_PAGES})")  # execute() would stop after the first page
     pages = before - _pages(db)
     return pages * page_bytes if pages > 0 else None
 

@@ -177,7 +177,7 @@ class Writer:
         """Leave nothing in the WAL. False if somebody else has a use for it just now."""
 
         def empty(db: sqlite3.Connection) -> bool:
-            if not truncate_wal(db):
+            if self._checkpointer.busy or not truncate_wal(db):
                 return False
             self._wal_bytes = self._moved_bytes = 0
             self._witness.clear()
@@ -370,6 +370,7 @@ class _Checkpointer:
     def __init__(self, path: Path, *, busy_timeout_s: float) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
+        self._lock = threading.Lock()
         self._woken: SimpleQueue[bool] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self.busy = False
@@ -392,11 +393,12 @@ class _Checkpointer:
             self.busy = False
 
     def run_once(self) -> None:
-        """Move what can be moved, on the calling thread."""
+        """Move what can be moved, on the calling thread, after whoever is at it already."""
         with (
-            suppress(sqlite3.Error),
+            self._lock,
+            suppress(sqlite3.Error),  # busy or full: the WAL stays longer, nothing is lost
             closing(_connect(self._path, self._busy_timeout_s)) as db,
-        ):  # busy or full: the WAL stays, nothing is lost
+        ):
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
