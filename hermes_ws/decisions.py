@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -69,6 +69,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: ToolFilter | None = None
     deadline_ms: int | None = None
     metadata: dict[str, Any] | None = None
+    retry_of: str | None = None
     bounds: list[ToolFilter] = []
     """What the keys that started and steered the run may use at most, each."""
 
@@ -85,10 +86,9 @@ class StartRun:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """Cancel the agent of this run; ``now`` gives its tools no time."""
+    """Cancel the agent of this run."""
 
     run_id: str
-    mode: Literal["graceful", "now"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from hermes_ws.protocol.events import InteractionRequested
 from hermes_ws.protocol.values import (
     Annotations,
     By,
@@ -57,6 +58,12 @@ class UserMessage:
     content: list[ContentPart]
     text: str
     steered: bool = False
+
+    @property
+    def input(self) -> Input:
+        """As a run takes it."""
+        only_text = len(self.content) == 1 and isinstance(self.content[0], TextPart)
+        return self.text if only_text else self.content
 
     def view(self) -> MessageItem:
         return MessageItem(
@@ -140,6 +147,8 @@ class ToolCall:
     content: list[ContentPart] | None = None
     progress: ProgressInfo | None = None
     duration_ms: int | None = None
+    asked: list[InteractionRequested] = field(default_factory=list[InteractionRequested])
+    """What it has asked people, in order, while it is open: after a restart it asks the same again."""
 
     @property
     def phase(self) -> str:
@@ -149,6 +158,11 @@ class ToolCall:
     @property
     def output(self) -> str:
         return "".join(self.chunks)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may run twice: it changes nothing, or nothing more the second time (guarantee 8)."""
+        return self.annotations.read_only or self.annotations.idempotent
 
     def elapsed_ms(self, now: int) -> int:
         """How long it has been running; 0 if it never ran."""
@@ -188,6 +202,17 @@ class Step:
     finished: bool = False
     items: list[StepItem] = field(default_factory=list[StepItem])
 
+    @property
+    def calls(self) -> list[ToolCall]:
+        """The tool calls it asked for."""
+        return [item for item in self.items if isinstance(item, ToolCall)]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model's answer is in the log to its end: its finals and its calls are there together or not at
+        all. (A block of reasoning ends before the answer does.)"""
+        return any(isinstance(i, ToolCall) or (isinstance(i, Message) and i.status == "completed") for i in self.items)
+
 
 Entry = UserMessage | Step
 
@@ -226,6 +251,11 @@ class Run:
     output: str = ""
     stopped_by: By | None = None
     stop_mode: Literal["graceful", "now"] | None = None
+    interrupted: bool = False
+    asked: list[InteractionRequested] = field(default_factory=list[InteractionRequested])
+    """What it has asked people outside its calls since its last finished step, in order."""
+    fruitless: int = 0
+    """Recoveries since anything of it was finished: a step, a call, a question."""
 
     def elapsed_ms(self, now: int) -> int:
         """How long the run has been working; the time it waited for people does not count (guarantee 7)."""

@@ -9,6 +9,7 @@
     +-- StoreError           the log
     |   +-- LogConflict      somebody else appended to this conversation
     |   +-- StorageFull      no space left
+    |   +-- ConversationDeleted
     |   +-- DataDirError     the data directory is locked, foreign or from the future
     +-- IllegalTransition    a bug: an event that the state does not allow
     +-- SettingsError        the configuration does not say something usable
@@ -26,6 +27,7 @@ __all__ = [
     "AgentError",
     "CommandCode",
     "CommandError",
+    "ConversationDeleted",
     "DataDirError",
     "FrameError",
     "HermesError",
@@ -69,6 +71,7 @@ RunCode = Literal[
     "deadline_exceeded",
     "recovery_exhausted",
     "agent_crashed",
+    "storage_full",
     "model_auth",
     "model_rate_limited",
     "model_overloaded",
@@ -157,6 +160,10 @@ class LogConflict(StoreError):
 
 class StorageFull(StoreError):
     """No space left to append to the log."""
+
+
+class ConversationDeleted(StoreError):
+    """The conversation was deleted while it was worked with."""
 
 
 class DataDirError(StoreError):

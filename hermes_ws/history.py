@@ -60,10 +60,15 @@ class ToolAnswer:
 HistoryEntry = UserTurn | AssistantTurn | ToolAnswer
 
 
-def history(state: State) -> list[HistoryEntry]:
-    """The conversation so far, oldest first. An unfinished step shows once it holds something final."""
+def history(state: State, run_id: str) -> list[HistoryEntry]:
+    """The conversation so far as this run sees it, oldest first.
+
+    An unfinished step shows once it holds something final. A run that goes on from another one's journal sees that one
+    last, whatever was said in between.
+    """
+    own = frozenset(state.chain(run_id))
     entries: list[HistoryEntry] = []
-    for entry in state.timeline:
+    for entry in sorted(state.timeline, key=lambda e: e.run_id in own):  # stable: order is kept within
         if isinstance(entry, UserMessage):
             entries.append(UserTurn(entry.run_id, entry.text, entry.content, entry.steered))
         else:

@@ -97,6 +97,8 @@ class State:
         self.config_version: int = 0
         self.runs: dict[str, Run] = {}
         self.ended: dict[str, RunStatus] = {}
+        self.retries: dict[str, str] = {}
+        """Runs that went on from another one's journal: run id to that one's."""
         self.active: Run | None = None
         self.queue: list[str] = []
         self.timeline: list[Entry] = []
@@ -149,16 +151,20 @@ class State:
         run.status, run.agent_name, run.model = "running", e.agent_name, e.model
         run.attempt, run.retry_of, run.started_at = e.attempt, e.retry_of, e.ts
         self.active = run
-        text = as_text(e.input)
-        self.timeline.append(UserMessage(e.run_id, e.run_id, as_parts(e.input), text))
+        if e.retry_of is not None:  # nothing new was said
+            self.retries[e.run_id] = e.retry_of
+            return
+        self.timeline.append(UserMessage(e.run_id, e.run_id, as_parts(e.input), as_text(e.input)))
 
     def _run_moved(self, e: ev.RunRecovered | ev.RunStopping) -> None:
         run = self._active_run(e)
         _move(RUN, e, run.status)
         if isinstance(e, ev.RunRecovered):
             run.attempt = e.attempt
+            run.fruitless += run.status != "waiting"  # a run that waits for people is at no fault
         else:
             run.status, run.stopped_by, run.stop_mode = "stopping", e.by, e.mode
+            run.interrupted = e.reason == "interrupt"
 
     def _run_waiting(self, e: ev.RunWaiting) -> None:
         run = self._active_run(e)
@@ -183,7 +189,7 @@ class State:
         if e.disposition == "pending":
             if e.steer_id in run.steers:
                 raise IllegalTransition(f"steer {e.steer_id} twice")
-            run.steers[e.steer_id] = Steer(e.steer_id, e.text, e.by)
+            run.steers[e.steer_id] = Steer(e.steer_id, e.text, e.by, e.if_late or "queue")
             return
         if e.steer_id not in run.steers:
             raise IllegalTransition(f"steer {e.steer_id} is not pending")
@@ -220,6 +226,8 @@ class State:
             raise IllegalTransition(f"step {e.step} cannot complete")
         step.finished = True
         run.usage = run.usage + e.usage
+        run.fruitless = 0
+        run.asked.clear()
 
     def _message_started(self, e: ev.MessageStarted) -> None:
         run = self._active_run(e)
@@ -298,7 +306,10 @@ class State:
         call.status, call.chunks, call.truncated = e.status, [e.output], e.truncated
         call.structured, call.content, call.duration_ms = e.structured, e.content, e.duration_ms
         call.progress = None
-        del self.runs[e.run_id].open[e.call_id]
+        call.asked.clear()
+        run = self.runs[e.run_id]
+        del run.open[e.call_id]
+        run.fruitless = run.fruitless if e.status == "interrupted" else 0
 
     def _interaction_requested(self, e: ev.InteractionRequested) -> None:
         run = self._active_run(e)
@@ -307,6 +318,8 @@ class State:
         self.interactions[e.interaction_id] = e
         run.interactions.append(e.interaction_id)
         run.waited_for.append(e.interaction_id)
+        asker = run.open.get(e.call_id) if e.call_id is not None else None
+        (asker.asked if isinstance(asker, ToolCall) else run.asked).append(e)
 
     def _interaction_resolved(self, e: ev.InteractionResolved) -> None:
         run = self._active_run(e)
@@ -314,6 +327,7 @@ class State:
         del self.interactions[e.interaction_id]
         run.interactions.remove(e.interaction_id)
         self.resolutions[e.interaction_id] = e
+        run.fruitless = run.fruitless if e.outcome == "cancelled" else 0
 
     def _mcp_status(self, e: ev.McpStatus) -> None:
         """Tells of the world, changes nothing here."""
@@ -395,6 +409,18 @@ class State:
     def status(self) -> str:
         """The active run's status, or ``idle``."""
         return self.active.status if self.active else "idle"
+
+    def chain(self, run_id: str) -> list[str]:
+        """The run, the one it retries, the one that one retries, and so on."""
+        found = [run_id]
+        while found[-1] in self.retries:
+            found.append(self.retries[found[-1]])
+        return found
+
+    def said(self, run_id: str) -> UserMessage | None:
+        """What was said to begin the run, or the one that it retries. None for a run that never started."""
+        begun = self.chain(run_id)[-1]
+        return next((e for e in self.timeline if isinstance(e, UserMessage) and e.item_id == begun), None)
 
     @property
     def title(self) -> str | None:

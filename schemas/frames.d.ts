@@ -8,7 +8,7 @@
 export type CommandCode = "busy" | "digest_mismatch" | "id_reused" | "interaction_expired" | "interaction_not_found" | "interaction_resolved" | "internal" | "invalid_answer" | "invalid_frame" | "invalid_json" | "invalid_option" | "not_found" | "not_permitted" | "overloaded" | "queue_full" | "rate_limited" | "run_not_active" | "run_not_found" | "storage_full" | "too_large" | "unknown_type" | "unsupported" | "version_conflict";
 
 /** Why a run failed. */
-export type RunCode = "agent_crashed" | "context_length" | "deadline_exceeded" | "model_auth" | "model_bad_response" | "model_overloaded" | "model_rate_limited" | "model_unreachable" | "recovery_exhausted";
+export type RunCode = "agent_crashed" | "context_length" | "deadline_exceeded" | "model_auth" | "model_bad_response" | "model_overloaded" | "model_rate_limited" | "model_unreachable" | "recovery_exhausted" | "storage_full";
 
 /** What happens to a call that no rule decides. */
 export type ApprovalMode = "ask" | "auto" | "deny";
@@ -192,6 +192,11 @@ export interface RunSteered {
   disposition: "applied" | "pending" | "queued" | "returned";
   /** For `queued`. */
   new_run_id?: string;
+  /**
+   * With `pending`: it is not wanted any more once the run has ended. Otherwise it becomes a run of
+   * its own.
+   */
+  if_late?: "return";
 }
 
 /** Somebody asked the run to stop. */
@@ -209,6 +214,8 @@ export interface RunStopping {
   by: By;
   /** `now` kills tools; `graceful` asks them first. */
   mode: "graceful" | "now";
+  /** Another run was to go first. Absent for a plain stop. */
+  reason?: "interrupt";
 }
 
 /** The run ended by itself. `output` is the last completed assistant message, or `""`. */

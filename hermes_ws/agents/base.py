@@ -6,7 +6,8 @@ the same for every agent) and may ask people (``ask``). It knows nothing of sock
 
 * It returns why it stopped; it raises :class:`~hermes_ws.errors.AgentError` when it cannot go on.
 * Stopping is cancellation of the task it runs in. Let it through.
-* It keeps nothing between steps: :meth:`Turn.history` says how far the run is, also after a restart.
+* It keeps nothing between steps: :meth:`Turn.history` says how far the run is. After a restart it is simply called
+  again, and may find that its last answer was its last. Calls that were under way have been seen to by then.
 
 Agents of other packages plug in by an entry point in the group ``hermes_ws.agents`` that names a factory:
 ``def create(config: dict[str, Any]) -> Agent``.
@@ -75,7 +76,7 @@ class Turn(Protocol):
 
     @property
     def steps_taken(self) -> int:
-        """Steps that the run has begun so far, before a restart included."""
+        """Steps that the run has finished so far, before a restart included."""
         ...
 
     def history(self) -> list[HistoryEntry]:
@@ -87,7 +88,8 @@ class Turn(Protocol):
         ...
 
     def step(self) -> AbstractAsyncContextManager[Step]:
-        """One model call and the tools it asks for. Leaving it without an exception completes it."""
+        """One model call and the tools it asks for. Leaving it without an exception completes it. After a restart the
+        one that broke off is gone on with: its number stays."""
         ...
 
     async def text(self, delta: str) -> None:

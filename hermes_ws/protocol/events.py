@@ -173,6 +173,8 @@ class RunSteered(RunEvent, frozen=True, kw_only=True, tag="run.steered"):
     late, and not wanted then."""
     new_run_id: str | None = None
     """For ``queued``."""
+    if_late: Literal["return"] | None = None
+    """With ``pending``: it is not wanted any more once the run has ended. Otherwise it becomes a run of its own."""
 
 
 class RunStopping(RunEvent, frozen=True, kw_only=True, tag="run.stopping"):
@@ -182,6 +184,8 @@ class RunStopping(RunEvent, frozen=True, kw_only=True, tag="run.stopping"):
     """Who asked."""
     mode: Literal["graceful", "now"]
     """``now`` kills tools; ``graceful`` asks them first."""
+    reason: Literal["interrupt"] | None = None
+    """Another run was to go first. Absent for a plain stop."""
 
 
 class RunCompleted(RunEvent, frozen=True, kw_only=True, tag="run.completed"):

@@ -3,11 +3,13 @@
 The same for every agent and every tool, and in one place, so that none can be forgotten (guarantee 12). Policy is asked
 right before a call runs, and again after every answer, because people may have changed their minds while a question was
 open.
+
+A call that a restart found unfinished comes through here too: what it had been answered holds, and if it was in flight
+it is run again without a second ``tool.executing``. (One that may not run twice never comes: the session ended it.)
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,22 +21,20 @@ import structlog
 
 from hermes_ws import policy
 from hermes_ws.decisions import Answer, Ask
+from hermes_ws.entities import ToolCall
 from hermes_ws.errors import CommandError, HermesError, StoreError, ToolError
-from hermes_ws.protocol.values import Choice, InteractionTool, OnExpire, Question, ToolDescription
+from hermes_ws.protocol.values import Choice, InteractionTool, OnExpire, Risk, ToolDescription
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.questions import UNANSWERED, Questions, answer_to, clarification
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.store.directory import DataDirectory
-from hermes_ws.tools.base import NobodyAnswered, Tool, ToolContext, ToolResult, ToolSettings
+from hermes_ws.tools.base import Tool, ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.output import OutputKeeper
 from hermes_ws.tools.registry import validate_arguments
 
-__all__ = ["Call", "Workshop", "answer_to", "ask_people", "call_id_file", "clarification", "output_address"]
+__all__ = ["Call", "Workshop", "call_id_file", "output_address"]
 
 log = structlog.get_logger("hermes_ws.calls")
-
-_UNANSWERED = {"expired": "nobody answered in time", "cancelled": "the question was cancelled"}
-CLARIFY_ID = "answer"
-"""The id of a clarify's one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,45 +56,6 @@ class Outcome:
     result: ToolResult | None = None
 
 
-async def ask_people(conversation: Conversation, run_id: str, question: Ask) -> Answer:
-    """Open an interaction and wait for its resolution, however long that takes."""
-    conversation.flush()
-    interaction_id, decision = conversation.session.ask(run_id, question, conversation.now())
-    future = conversation.answers.expect(interaction_id)
-    conversation.commit(decision)
-    slot = conversation.slot
-    try:
-        async with slot.given_up() if slot is not None else nullcontext():
-            return await future
-    finally:
-        conversation.answers.waiting.pop(interaction_id, None)
-
-
-def clarification(
-    prompt: str,
-    *,
-    choices: list[Choice] | None,
-    allow_other: bool,
-    multiple: bool,
-    title: str | None,
-    call_id: str | None,
-) -> Ask:
-    """A clarify: exactly one question."""
-    kind: Literal["text", "single", "multi"] = "text" if not choices else "multi" if multiple else "single"
-    question = Question(
-        id=CLARIFY_ID, prompt=prompt, type=kind, options=choices or None, required=True, allow_other=allow_other
-    )
-    return Ask(kind="clarify", title=title or "Question", message=prompt, call_id=call_id, questions=[question])
-
-
-def answer_to(answer: Answer) -> Any:
-    """The value of a clarify's one answer. Raises :class:`NobodyAnswered`."""
-    outcome = answer.resolution.outcome
-    if outcome != "answered" or not answer.answers:
-        raise NobodyAnswered(_UNANSWERED.get(outcome, "no answer was given"))
-    return answer.answers[CLARIFY_ID]
-
-
 class Call(ToolContext):
     """A call at work, and what its tool sees of it."""
 
@@ -102,19 +63,19 @@ class Call(ToolContext):
         self,
         workshop: Workshop,
         conversation: Conversation,
-        run_id: str,
-        call_id: str,
-        tool: Tool | None,
-        name: str,
-        arguments: dict[str, Any],
+        call: ToolCall,
     ) -> None:
         self._workshop = workshop
         self._conversation = conversation
-        self._run_id = run_id
-        self._call_id = call_id
-        self._tool = tool
-        self._name = name
-        self._arguments = arguments
+        self._run_id = call.run_id
+        self._call_id = call_id = call.call_id
+        self._tool = workshop.tools.get(call.name)
+        self._name = call.name
+        self._arguments = call.arguments
+        self._in_flight = call.status == "executing"
+        self._approvals = [asked for asked in call.asked if asked.kind == "approval"]
+        others = [asked for asked in call.asked if asked.kind != "approval"]
+        self._questions = Questions(conversation, call.run_id, others)
         self._streamed = 0
         settings = workshop.settings
         ref = conversation.ref
@@ -153,12 +114,13 @@ class Call(ToolContext):
         refusal = await self._admitted(tool)
         if refusal is not None:
             return refusal
-        conversation = self._conversation
-        conversation.flush()
-        conversation.commit(
-            conversation.session.tool_executing(self._run_id, self._call_id, self._arguments, conversation.now())
-        )
-        await conversation.settled()
+        if not self._in_flight:
+            conversation = self._conversation
+            conversation.flush()
+            conversation.commit(
+                conversation.session.tool_executing(self._run_id, self._call_id, self._arguments, conversation.now())
+            )
+            await conversation.settled()
         result = await self._tool.call(self, self._arguments)
         return Outcome("error" if result.is_error else "ok", result.output, result)
 
@@ -168,18 +130,25 @@ class Call(ToolContext):
         An answer covers ``ask`` for a call no riskier than the one that was shown, and never ``deny``: after each
         answer policy is asked again, so what was changed while the question was open holds.
         """
-        approved: policy.Judgement | None = None
+        approved: Risk | None = "high" if self._in_flight else None
+        for asked in self._approvals:  # before a restart
+            answer = await self._questions.resolution(asked)
+            refusal = self._refusal(answer) if answer is not None else None
+            if refusal is not None:
+                return refusal
+            approved = asked.tool.risk if asked.tool is not None else approved
         while True:
             judgement = await self._judge(tool)
             if judgement.verdict == "deny":
                 return Outcome("denied", f"Denied: {judgement.reason}.")
             validate_arguments(tool, self._arguments)
-            if judgement.verdict == "allow" or (approved and _no_riskier(judgement, approved)):
+            if judgement.verdict == "allow" or (approved and _no_riskier(judgement.risk, approved)):
                 return None
-            refusal = await self._ask_approval(tool, judgement)
+            answer = await self._questions.ask(self._question(tool, judgement))
+            refusal = self._refusal(answer)
             if refusal is not None:
                 return refusal
-            approved = judgement
+            approved = judgement.risk
 
     async def _judge(self, tool: ToolDescription) -> policy.Judgement:
         rules = await standing_rules(self._conversation, self._run_id)
@@ -196,15 +165,14 @@ class Call(ToolContext):
             remembered=rules,
         )
 
-    async def _ask_approval(self, tool: ToolDescription, judgement: policy.Judgement) -> Outcome | None:
-        """Ask, and take over the arguments if they were edited. A refusal, or None."""
-        answer = await ask_people(self._conversation, self._run_id, self._question(tool, judgement))
+    def _refusal(self, answer: Answer) -> Outcome | None:
+        """What an approval's answer comes to: a refusal, or None. The arguments are taken over if they were edited."""
         resolution = answer.resolution
         chosen = next((o for o in answer.asked.options or [] if o.id == resolution.option), None)
         if resolution.outcome == "answered" and chosen is not None and chosen.kind == "allow":
             self._arguments = resolution.arguments or self._arguments
             return None
-        reason = _UNANSWERED.get(resolution.outcome, f"{resolution.by.principal} refused it")
+        reason = UNANSWERED.get(resolution.outcome, f"{resolution.by.principal} refused it")
         comment = f" They said: {resolution.comment}" if resolution.comment else ""
         return Outcome("denied", f"Denied: {reason}.{comment}")
 
@@ -318,7 +286,7 @@ class Call(ToolContext):
         question = clarification(
             prompt, choices=choices, allow_other=allow_other, multiple=multiple, title=title, call_id=self._call_id
         )
-        return answer_to(await ask_people(self._conversation, self._run_id, question))
+        return answer_to(await self._questions.ask(question))
 
 
 def _structured(result: ToolResult, output: str) -> Any:
@@ -331,8 +299,8 @@ def _structured(result: ToolResult, output: str) -> Any:
         return None
 
 
-def _no_riskier(one: policy.Judgement, other: policy.Judgement) -> bool:
-    return policy.RISKS.index(one.risk) <= policy.RISKS.index(other.risk)
+def _no_riskier(one: Risk, other: Risk) -> bool:
+    return policy.RISKS.index(one) <= policy.RISKS.index(other)
 
 
 def output_address(conversation_id: str, call_id: str) -> str:

@@ -16,14 +16,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from hermes_ws.errors import CommandError, StorageFull, StoreError
+from hermes_ws.errors import CommandError, ConversationDeleted, StorageFull, StoreError
 from hermes_ws.protocol.codec import fingerprint
 from hermes_ws.protocol.commands import Command
 from hermes_ws.protocol.control import Ok
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.store.base import CommandRow, ConversationRef, Store
 
-__all__ = ["COMMAND_TTL_MS", "CommandIds", "Reply", "refusal"]
+__all__ = ["COMMAND_TTL_MS", "CommandIds", "Reply", "digest", "refusal"]
 
 log = structlog.get_logger("hermes_ws.commands")
 
@@ -69,7 +69,7 @@ class CommandIds:
             await do()
         elif not await self._repeated(command, caller, reply):
             key = _key(command, caller)
-            done = self._known[key] = _Done(_digest(command), None, self._now(), [reply])
+            done = self._known[key] = _Done(digest(command), None, self._now(), [reply])
             try:
                 await do()
             except BaseException as error:
@@ -90,7 +90,7 @@ class CommandIds:
                 done = _Done(row.digest, msgspec.json.decode(row.ok, type=Ok), row.created_at)
         if done is None or done.at < self._now() - COMMAND_TTL_MS:
             return False
-        if done.digest != _digest(command):
+        if done.digest != digest(command):
             message = f"id {command.id!r} was used for another command in the last 24 h"
             raise CommandError("id_reused", message, path="$.id")
         if done.ok is None:
@@ -134,6 +134,8 @@ class CommandIds:
 
 def refusal(error: StoreError) -> CommandError:
     """What a client is told when the log refuses."""
+    if isinstance(error, ConversationDeleted):
+        return CommandError("not_found", "the conversation was deleted")
     if isinstance(error, StorageFull):
         return CommandError("storage_full", "the server has no space left; nothing was done")
     return CommandError("internal", "the log could not be read or written; nothing was done")
@@ -153,7 +155,8 @@ def _key(command: Command, caller: Caller) -> tuple[str, str]:
     return caller.principal.name, command.id
 
 
-def _digest(command: Command) -> bytes:
+def digest(command: Command) -> bytes:
+    """What tells two commands under one id apart."""
     return hashlib.sha256(fingerprint(command)).digest()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from hermes_ws import policy
-from hermes_ws.decisions import Decision
+from hermes_ws.decisions import Decision, RunOptions
 from hermes_ws.errors import CommandError, StoreError, ToolError
 from hermes_ws.merge_patch import merged
 from hermes_ws.protocol import events as ev
@@ -27,6 +27,7 @@ from hermes_ws.protocol.commands import (
     Help,
     InteractionReply,
     Ping,
+    RunRetry,
     RunStart,
     SnapshotGet,
     ToolsList,
@@ -34,12 +35,12 @@ from hermes_ws.protocol.commands import (
 )
 from hermes_ws.protocol.control import CommandHelp, Ok
 from hermes_ws.protocol.values import Config, ToolDescription
-from hermes_ws.runtime.command_ids import Reply, refusal
+from hermes_ws.runtime.command_ids import Reply, digest, refusal
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.runtime import Runtime, new_id
-from hermes_ws.store.base import ConversationRef
+from hermes_ws.store.base import CommandRow, ConversationRef
 from hermes_ws.tools.registry import validate_arguments
 
 __all__ = ["dispatch", "help_entries"]
@@ -72,6 +73,10 @@ async def _do(runtime: Runtime, conversation: Conversation, command: Command, ca
         await _revoke(conversation, command, caller, reply)
     elif isinstance(command, ConversationFork):
         await _fork(runtime, conversation, command, caller, reply)
+    elif isinstance(command, RunRetry):
+        row = await conversation.store.run(conversation.ref, command.run_id)
+        earlier = msgspec.json.decode(row.options, type=RunOptions) if row is not None else None
+        conversation.accept(command, caller, conversation.decide(command, caller, earlier), reply)
     else:
         conversation.accept(command, caller, conversation.decide(command, caller), reply)
 
@@ -188,11 +193,19 @@ async def _fork(
             "not_permitted", "your credential does not reach that conversation", path="$.conversation_id"
         )
     there = await runtime.open(target)
-    named_by_us = command.conversation_id is None and command.id is not None
-    if there.epoch is None or not named_by_us:
-        await _copy(source, there, boundary)
     decision = Decision(result={"conversation_id": target.conversation_id})
+    with there.held():
+        if there.epoch is None or not await _copied(there, command, caller):
+            await _copy(source, there, boundary, command, caller)
     source.accept(command, caller, decision, reply)
+
+
+async def _copied(there: Conversation, command: ConversationFork, caller: Caller) -> bool:
+    """Whether this very command made that conversation, before a crash kept it from being answered."""
+    if command.id is None:
+        return False
+    row = await there.store.command(there.ref, caller.principal.name, command.id)
+    return row is not None and row.digest == digest(command)
 
 
 def _fork_name(source: Conversation, command: ConversationFork, caller: Caller) -> str:
@@ -213,11 +226,16 @@ def _boundary(source: Conversation, after_run: str | None) -> str | None:
     raise CommandError("run_not_found", f"there is no run {after_run[:80]!r} here", path="$.after_run")
 
 
-async def _copy(source: Conversation, there: Conversation, boundary: str | None) -> None:
+async def _copy(
+    source: Conversation, there: Conversation, boundary: str | None, command: ConversationFork, caller: Caller
+) -> None:
     loaded = await source.store.load(source.ref)
     assert loaded is not None
     forked = _forked([decode_event(event.data) for event in loaded.events], there, boundary)
-    there.adopt(forked)
+    row = None
+    if command.id is not None:
+        row = CommandRow(caller.principal.name, command.id, digest(command), b"{}", there.now())
+    there.adopt(forked, row)
     await there.settled()
 
 

@@ -19,21 +19,21 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import anyio
 import msgspec
 import structlog
 
 from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions
-from hermes_ws.errors import CommandError, IllegalTransition, StoreError
+from hermes_ws.errors import CommandError, ConversationDeleted, IllegalTransition, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode
-from hermes_ws.protocol.commands import Command, RunStart, RunSteer
+from hermes_ws.protocol.commands import Command, InteractionReply, RunRetry, RunStart, RunSteer, RunStop
 from hermes_ws.protocol.control import Ok, SnapshotState
 from hermes_ws.protocol.resources import ConversationSummary
-from hermes_ws.protocol.values import ApprovalRule
+from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
 from hermes_ws.ranges import AtLeastOne, Pause
 from hermes_ws.runtime.command_ids import CommandIds, Reply, refusal
 from hermes_ws.runtime.principal import Caller
@@ -46,6 +46,9 @@ from hermes_ws.store.base import Append, CommandRow, ConversationRef, Interactio
 __all__ = ["Conversation", "ConversationSettings", "Host"]
 
 log = structlog.get_logger("hermes_ws.conversation")
+
+TAKE_UP_MAX_S: Final = 30.0
+"""Longest wait between two tries to take up what was under way, while the log cannot be written."""
 
 DeltaKind = Literal["message", "reasoning", "stdout", "stderr"]
 
@@ -75,6 +78,7 @@ class Host(Protocol):
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
     def perform(self, conversation: Conversation, effect: Effect) -> None: ...
     def dropped(self, conversation: Conversation) -> None: ...
+    def take_up(self, conversation: Conversation) -> Decision: ...
 
 
 class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +90,11 @@ class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """Deltas of one item that wait together merge up to this size."""
     backlog_bytes: AtLeastOne = 262_144
     """Uncommitted output after which an agent is made to wait."""
+    log_bytes: AtLeastOne = 268_435_456
+    """What a conversation's log may weigh. Beyond it the active run fails, and what would add to it is refused, as
+    ``storage_full``; answers and stops are still taken."""
+    in_memory: AtLeastOne = 10_000
+    """Conversations in memory at once. One more takes the place of an idle one; if none is, ``overloaded``."""
     recent_commands: AtLeastOne = 256
     """Answered command ids kept in memory; older ones are looked up in the log."""
 
@@ -112,9 +121,13 @@ class _Delta:
 
 @dataclass(slots=True)
 class Answers:
-    """Who waits for the answer to which interaction of a conversation."""
+    """Who waits for the answer to which interaction of a conversation.
+
+    ``kept``: answers that came, after a restart, before the one who had asked was there again to take them.
+    """
 
     waiting: dict[str, asyncio.Future[Answer]] = field(default_factory=dict[str, "asyncio.Future[Answer]"])
+    kept: dict[str, Answer] = field(default_factory=dict[str, Answer])
 
     def expect(self, interaction_id: str) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -123,7 +136,9 @@ class Answers:
 
     def deliver(self, answer: Answer) -> None:
         future = self.waiting.pop(answer.resolution.interaction_id, None)
-        if future is not None and not future.done():
+        if future is None:
+            self.kept[answer.resolution.interaction_id] = answer
+        elif not future.done():
             future.set_result(answer)
 
 
@@ -139,6 +154,7 @@ class Conversation:
         settings: ConversationSettings,
         tail_bytes: int,
         floor: int = 1,
+        log_bytes: int = 0,
         rules: Iterable[ApprovalRule] = (),
     ) -> None:
         self.ref = ref
@@ -146,6 +162,7 @@ class Conversation:
         self.session = make_session()
         self.settings = settings
         self.floor = floor
+        self.log_bytes = log_bytes
         self.rules: dict[str, ApprovalRule] = {rule.rule_id: rule for rule in rules}
         self.tail = Tail(self.session.state.head, max_bytes=tail_bytes)
         self.readers: set[Reader] = set()
@@ -166,7 +183,7 @@ class Conversation:
         )
         self._timer: asyncio.TimerHandle | None = None
         self._wake_due = False
-        self._arm()
+        self._taken_up = False
 
     # -- what readers see ------------------------------------------------------------------------------
 
@@ -309,12 +326,24 @@ class Conversation:
             return
         pending = self._pending.popleft()
         self.tail.extend(pending.payloads)
+        self.log_bytes += sum(map(len, pending.payloads))
         self._release(pending, None)
+        if self.log_bytes > self.settings.log_bytes:
+            self._end_for_size()
         if not self._pending:
             self.flush()
         if not self._wake_due:
             self._wake_due = True
             asyncio.get_running_loop().call_soon(self._wake)
+
+    def _end_for_size(self) -> None:
+        run = self.session.state.active
+        if run is not None and run.status != "stopping":
+            error = ErrorInfo(code="storage_full", message=self._too_heavy(), retryable=False)
+            self.commit(self.session.give_up(run.run_id, error))
+
+    def _too_heavy(self) -> str:
+        return f"this conversation's log has reached its {self.settings.log_bytes} bytes; fork it, or delete it"
 
     def _release(self, pending: _Pending, error: StoreError | None) -> None:
         if error is None:
@@ -359,12 +388,16 @@ class Conversation:
         self.commit(Decision(), tell)
         await future
 
-    def let_go(self) -> None:
-        """The server goes down: nothing is committed from here on. What is under way, open questions above all, stays
-        in the log as it is, for the next server to take up."""
+    def freeze(self) -> None:
+        """Nothing is committed from here on."""
         self.dead = True
         if self._timer is not None:
             self._timer.cancel()
+
+    def let_go(self) -> None:
+        """The server goes down. What is under way, open questions above all, stays in the log as it is, for the next
+        server to take up."""
+        self.freeze()
         self._release_waiters()
 
     def _release_waiters(self) -> None:
@@ -374,17 +407,24 @@ class Conversation:
 
     def drop(self, error: StoreError) -> None:
         """Memory is worth nothing any more: let go of everything, and tell everybody who waits."""
-        self.dead = True
         log.error("conversation.dropped", conversation=self.ref.conversation_id, error=str(error))
-        if self._timer is not None:
-            self._timer.cancel()
+        self._end(error, CloseCode.INTERNAL, "the log could not be written; reconnect and resume")
+
+    def deleted(self) -> None:
+        """It is gone from the log: tell everybody, and be gone from here."""
+        self._end(
+            ConversationDeleted("the conversation was deleted"), CloseCode.DELETED, "the conversation was deleted"
+        )
+
+    def _end(self, error: StoreError, code: CloseCode, reason: str) -> None:
+        self.freeze()
         self._host.dropped(self)
         pending, self._pending = self._pending, deque()
         for one in pending:
             self._release(one, error)
         self._release_waiters()
         for reader in tuple(self.readers):
-            reader.close(CloseCode.INTERNAL, "the log could not be written; reconnect and resume")
+            reader.close(code, reason)
 
     # -- deltas ----------------------------------------------------------------------------------------
 
@@ -441,19 +481,21 @@ class Conversation:
             raise CommandError("internal", "the conversation is being reloaded; send the command again")
         await self._ids.once(command, caller, reply, do)
 
-    def decide(self, command: Command, caller: Caller) -> Decision:
+    def decide(self, command: Command, caller: Caller, earlier: RunOptions | None = None) -> Decision:
         """What the session makes of it; the conversation comes into being with its first accepted command."""
+        if self.log_bytes > self.settings.log_bytes and not isinstance(command, (RunStop, InteractionReply)):
+            raise CommandError("storage_full", self._too_heavy())
         self.flush()
         created = self._create()
         try:
             decision = self.session.command(
-                command, by=caller.by, role=caller.principal.role, via=caller.via, now=self.now()
+                command, by=caller.by, role=caller.principal.role, via=caller.via, now=self.now(), earlier=earlier
             )
         except CommandError:
             if created:
                 self.session = self._make_session()
             raise
-        if isinstance(command, (RunStart, RunSteer)) and caller.principal.tools is not None:
+        if isinstance(command, (RunStart, RunSteer, RunRetry)) and caller.principal.tools is not None:
             self.session.bound(decision.result["run_id"], caller.principal.tools)
         decision.events[:0] = created
         return decision
@@ -484,7 +526,7 @@ class Conversation:
             self._timer.cancel()
             self._timer = None
         due = self.session.next_timer()
-        if due is not None and not self.dead:
+        if due is not None and self._taken_up and not self.dead:
             delay_s = min(max(0, due - self.now()) / 1000, 3600.0)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
@@ -494,15 +536,43 @@ class Conversation:
         self.commit(self.session.tick(self.now()))
         self._arm()
 
-    def adopt(self, events: list[ev.Event]) -> None:
-        """Begin with these events, as a fork does. Raises :class:`CommandError` when it has begun already."""
+    def clock_jumped(self, by_ms: int) -> None:
+        """The wall clock was set: what is due when has to be reckoned anew."""
+        self.session.jumped(by_ms)
+        self._arm()
+
+    def adopt(self, events: list[ev.Event], command: CommandRow | None) -> None:
+        """Begin with these events, as a fork does, for this command. Raises :class:`CommandError` when it has begun
+        already."""
         if self.session.state.epoch is not None:
             message = f"conversation {self.ref.conversation_id!r} exists already; choose another id, or none"
             raise CommandError("id_reused", message, path="$.conversation_id")
         for event in events:
             self.session.state.apply(event)
-        self.commit(Decision(events=events))
+        self.commit(Decision(events=events), command=command)
 
-    def take_up(self) -> None:
-        """After a restart: go on with what the log says was under way."""
-        self.commit(self.session.take_up(self.now()))
+    def take_up(self, retry_s: float = 1.0) -> None:
+        """After a restart: go on with what the log says was under way.
+
+        First the log is asked to take a commit that adds nothing. Where it cannot (the disk is full, somebody holds the
+        file) the conversation stays readable as it is, and this is tried again.
+        """
+        state = self.session.state
+        if state.active is None and not state.queue:
+            self._taken_up = True
+            return
+
+        def tell(error: StoreError | None) -> None:
+            if self.dead:
+                return
+            if error is None:
+                self._taken_up = True
+                self.flush()
+                self.commit(self._host.take_up(self))
+                self._arm()
+            else:
+                log.warning("conversation.not_taken_up", conversation=self.ref.conversation_id, error=str(error))
+                again_s = min(retry_s * 2, TAKE_UP_MAX_S)
+                self._timer = asyncio.get_running_loop().call_later(retry_s, lambda: self.take_up(again_s))
+
+        self.store.append(Append(ref=self.ref, head=state.head, at=state.last_ts, sync=True, done=tell))

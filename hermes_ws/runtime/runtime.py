@@ -17,11 +17,12 @@ from typing import Any
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import anyio.to_thread
 import msgspec
 import structlog
 
 from hermes_ws.agents.base import Agent, StopReason
-from hermes_ws.decisions import Answer, Effect, RememberRule, RunOptions, SessionLimits, StartRun, StopRun
+from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions, SessionLimits, StartRun, StopRun
 from hermes_ws.entities import ToolCall
 from hermes_ws.errors import AgentError, CommandError, StoreError
 from hermes_ws.policy import ApprovalSettings
@@ -50,6 +51,10 @@ log = structlog.get_logger("hermes_ws.runtime")
 TICK_S = 1.0
 FORGET_EVERY_S = 3600.0
 QUIET_POLL_S = 0.05
+CLOCK_JUMP_MS = 1_500
+"""More than this between two beats, by the wall clock against the steady one, and somebody has set the clock."""
+RETAKE_FIRST_S, RETAKE_MAX_S = 1.0, 60.0
+"""Waits between tries to read a conversation whose runs have to go on."""
 DELTA_PAGE, DELTA_PAGE_BYTES = 10_000, 8_388_608
 
 
@@ -64,6 +69,20 @@ class RuntimeSettings:
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
     runs: AgentSettings = field(default_factory=AgentSettings)
     default_agent: str = "demo"
+    retention_s: int = 86_400
+    """How long after its run's end a delta stays in the log."""
+    outputs_retention_s: int = 2_592_000
+    """How long a tool call's whole output stays."""
+    sweep_every_s: float = 3_600.0
+    """How often what is past its time is removed; 0: never."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """An agent at work, and how to know that it has let go of everything."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def new_id(prefix: str) -> str:
@@ -115,7 +134,9 @@ class Runtime:
         self._closing = False
         self._conversations: dict[ConversationRef, Conversation] = {}
         self._loading: dict[ConversationRef, asyncio.Future[Conversation]] = {}
-        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._work: dict[str, _Work] = {}
+        self._deleting: dict[ConversationRef, asyncio.Event] = {}
+        self._clock_ms = self.now() - self.uptime() * 1000
         self._slots = anyio.Semaphore(settings.runs.concurrent)
 
     @classmethod
@@ -126,6 +147,7 @@ class Runtime:
             async with anyio.create_task_group() as tasks:
                 runtime = cls(store, directory, tasks=tasks, **parts)
                 tasks.start_soon(runtime._tick_forever)
+                tasks.start_soon(runtime._sweep_forever)
                 try:
                     await runtime._take_up()
                     yield runtime
@@ -138,20 +160,39 @@ class Runtime:
     # -- conversations ---------------------------------------------------------------------------------
 
     async def open(self, ref: ConversationRef) -> Conversation:
-        """The conversation, from memory or from the log; a new one is in memory only. Raises :class:`StoreError`."""
+        """The conversation, from memory or from the log; a new one is in memory only.
+
+        Raises :class:`StoreError`; :class:`CommandError` ``overloaded`` when memory is full of busy ones.
+        """
+        while ref in self._deleting:
+            await self._deleting[ref].wait()
         found = self._conversations.get(ref)
         if found is not None:
             found.used_at = self.uptime()
             return found
         loading = self._loading.get(ref)
         if loading is None:
+            self._make_room()
             loading = self._loading[ref] = asyncio.get_running_loop().create_future()
             self.spawn(lambda: self._load(ref, loading))
         return await asyncio.shield(loading)
 
+    def _make_room(self) -> None:
+        """Let the conversation go that has been idle longest, if as many are in memory as may be."""
+        if len(self._conversations) + len(self._loading) < self.settings.conversations.in_memory:
+            return
+        idle = [conversation for conversation in self._conversations.values() if conversation.idle]
+        if not idle:
+            message = f"{self.settings.conversations.in_memory} conversations are in use; come back a little later"
+            raise CommandError("overloaded", message, retry_after_ms=1000)
+        del self._conversations[min(idle, key=lambda conversation: conversation.used_at).ref]
+
     async def _load(self, ref: ConversationRef, loading: asyncio.Future[Conversation]) -> None:
         try:
             loaded = await self.store.load(ref)
+            for row in loaded.runs if loaded is not None else ():
+                if row.run_id in self._work:  # its commit failed here, and its agent is still letting go
+                    await self._work[row.run_id].over.wait()
             if loaded is not None and any(row.status != "queued" for row in loaded.runs):
                 await self._add_deltas(ref, loaded)
             conversation = self._fold(ref, loaded)
@@ -185,6 +226,7 @@ class Runtime:
                 state.skip(event.seq - 1)
                 state.apply(decode_event(event.data))
             state.skip(loaded.head)
+            state.epoch = loaded.epoch
             options = {row.run_id: msgspec.json.decode(row.options, type=RunOptions) for row in loaded.runs}
             rules = [msgspec.json.decode(row.data, type=ApprovalRule) for row in loaded.rules]
 
@@ -205,6 +247,7 @@ class Runtime:
             settings=self.settings.conversations,
             tail_bytes=self.settings.readers.tail_bytes,
             floor=loaded.floor if loaded else 1,
+            log_bytes=loaded.bytes if loaded else 0,
             rules=rules,
         )
 
@@ -222,12 +265,65 @@ class Runtime:
     @property
     def active_runs(self) -> int:
         """How many agents are at work."""
-        return len(self._scopes)
+        return len(self._work)
 
     async def _take_up(self) -> None:
+        """Finish what an earlier server began: deletions, then runs."""
+        for ref in await self.store.deleted():
+            if await self.store.load(ref) is None:
+                await anyio.to_thread.run_sync(self.directory.discard, ref)
         for ref in await self.store.unfinished():
-            with suppress(StoreError):  # one that cannot be read, which the log has told, keeps no other from its work
-                await self.open(ref)
+            await self._retake(ref, first_s=0)
+
+    async def _retake(self, ref: ConversationRef, first_s: float = RETAKE_FIRST_S) -> None:
+        """Open a conversation whose runs have to go on. One that cannot be read now is tried again later, and keeps no
+        other from its work."""
+        wait_s = first_s
+        try:
+            await anyio.sleep(wait_s)
+            await self.open(ref)
+        except (StoreError, CommandError):
+            again_s = min(wait_s * 2 or RETAKE_FIRST_S, RETAKE_MAX_S)
+            self.spawn(lambda: self._retake(ref, again_s))
+
+    # -- deletion --------------------------------------------------------------------------------------
+
+    async def delete(self, ref: ConversationRef) -> bool:
+        """Remove a conversation wholly: events, rows, files, and whatever it has at work. False: there is none.
+
+        Raises :class:`StoreError`, with the conversation as it was, but for what was at work having been cut short.
+        """
+        while ref in self._deleting:
+            await self._deleting[ref].wait()
+        over = self._deleting[ref] = asyncio.Event()
+        try:
+            return await self._delete(ref)
+        finally:
+            del self._deleting[ref]
+            over.set()
+
+    async def _delete(self, ref: ConversationRef) -> bool:
+        loading = self._loading.get(ref)
+        if loading is not None:
+            await asyncio.wait([loading])
+        conversation = self._conversations.get(ref)
+        runs = list(conversation.session.state.runs) if conversation is not None else []
+        if conversation is not None:
+            conversation.freeze()
+            for work in [self._work[run_id] for run_id in runs if run_id in self._work]:
+                work.scope.cancel()
+                await work.over.wait()
+        try:
+            existed = await self.store.delete(ref)
+        except StoreError as error:
+            if conversation is not None:
+                conversation.drop(error)
+            raise
+        if conversation is not None:
+            conversation.deleted()
+        await anyio.to_thread.run_sync(self.directory.discard, ref)
+        self.spawn(self._sweep)
+        return existed
 
     # -- what conversations ask for --------------------------------------------------------------------
 
@@ -251,11 +347,11 @@ class Runtime:
         """Carry out what a commit has released."""
         match effect:
             case StartRun(run_id):
-                scope = self._scopes[run_id] = anyio.CancelScope()
-                self.spawn(lambda: self._run(conversation, run_id, scope))
+                work = self._work[run_id] = _Work()
+                self.spawn(lambda: self._run(conversation, run_id, work))
             case StopRun(run_id):
-                if run_id in self._scopes:
-                    self._scopes[run_id].cancel()
+                if run_id in self._work:
+                    self._work[run_id].scope.cancel()
             case Answer():
                 conversation.answers.deliver(effect)
             case RememberRule(rule):
@@ -263,12 +359,19 @@ class Runtime:
                     conversation.rules[rule.rule_id] = rule
 
     def dropped(self, conversation: Conversation) -> None:
-        """A commit failed: forget the conversation, and cancel its agent."""
+        """A commit failed, or it was deleted: forget the conversation, and cancel its agent. What was under way is
+        taken up from the log."""
         if self._conversations.get(conversation.ref) is conversation:
             del self._conversations[conversation.ref]
         for run_id in conversation.session.state.runs:
-            if run_id in self._scopes:
-                self._scopes[run_id].cancel()
+            if run_id in self._work:
+                self._work[run_id].scope.cancel()
+        if conversation.session.state.runs and not self._closing and conversation.ref not in self._deleting:
+            self.spawn(lambda: self._retake(conversation.ref))
+
+    def take_up(self, conversation: Conversation) -> Decision:
+        """What a restart makes of the runs of a conversation."""
+        return conversation.session.take_up(self.now(), max_attempts=self.settings.runs.max_attempts)
 
     def workshop(self, conversation: Conversation) -> Workshop:
         """What the conversation's tool calls work with."""
@@ -281,23 +384,24 @@ class Runtime:
 
     # -- runs ------------------------------------------------------------------------------------------
 
-    async def _run(self, conversation: Conversation, run_id: str, scope: anyio.CancelScope) -> None:
+    async def _run(self, conversation: Conversation, run_id: str, work: _Work) -> None:
         outcome: StopReason | ErrorInfo
         outcome = ErrorInfo(code="agent_crashed", message="the agent was cancelled", retryable=True)
         try:
-            with scope:
+            with work.scope:
                 outcome = await self._outcome(conversation, run_id)
         finally:
-            del self._scopes[run_id]
+            del self._work[run_id]
+            work.over.set()
         if conversation.dead or self._closing:
             return
         conversation.flush()
-        run_rules = [rule.rule_id for rule in conversation.rules.values() if rule.run_id == run_id]
-        for rule_id in run_rules:
-            del conversation.rules[rule_id]
+        for rule in [rule for rule in conversation.rules.values() if rule.run_id == run_id]:
+            del conversation.rules[rule.rule_id]
+        conversation.answers.kept.clear()
         decision = conversation.session.end_run(run_id, outcome, self.now())
         conversation.used_at = self.uptime()
-        conversation.commit(decision, revoked=run_rules)
+        conversation.commit(decision)
 
     async def _outcome(self, conversation: Conversation, run_id: str) -> StopReason | ErrorInfo:
         """Let the agent work; what it raises is how the run failed."""
@@ -310,6 +414,7 @@ class Runtime:
         slot = conversation.slot = Slot(self._slots)
         try:
             async with slot:
+                await turn.resume()
                 return await agent.run(turn)
         except AgentError as error:
             return ErrorInfo(code=error.code, message=error.message, retryable=error.retryable)
@@ -337,6 +442,12 @@ class Runtime:
     def _beat(self) -> None:
         """Heartbeats for those who hear nothing, and out of memory with what nobody uses."""
         uptime = self.uptime()
+        clock_ms = self.now() - uptime * 1000
+        jumped_ms, self._clock_ms = round(clock_ms - self._clock_ms), clock_ms
+        if abs(jumped_ms) > CLOCK_JUMP_MS:
+            log.warning("clock.jumped", by_ms=jumped_ms)
+            for conversation in tuple(self._conversations.values()):
+                conversation.clock_jumped(jumped_ms)
         for conversation in tuple(self._conversations.values()):
             for reader in tuple(conversation.readers):
                 reader.beat(uptime)
@@ -348,6 +459,26 @@ class Runtime:
             await self.store.forget_commands(now - COMMAND_TTL_MS)
         except StoreError as error:
             log.warning("commands.not_forgotten", error=str(error))
+
+    async def _sweep_forever(self) -> None:
+        """Remove what is past its time, now and then."""
+        while self.settings.sweep_every_s > 0:
+            await anyio.sleep(self.settings.sweep_every_s)
+            await self._guarded(self._sweep)
+
+    async def _sweep(self) -> None:
+        now = self.now()
+        try:
+            freed = await self.store.sweep(now - self.settings.retention_s * 1000)
+        except StoreError as error:
+            log.warning("sweep.failed", error=str(error))
+            return
+        await anyio.to_thread.run_sync(
+            self.directory.remove_old_outputs, now - self.settings.outputs_retention_s * 1000
+        )
+        await anyio.to_thread.run_sync(self.directory.empty_trash)
+        if freed.events:
+            log.info("sweep.done", events=freed.events, bytes=freed.bytes)
 
     async def drain(self, grace_s: float, reconnect_after_ms: int) -> None:
         """Say goodbye, give what runs some time, then close every socket with the code that says to come back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,11 +12,13 @@ import msgspec
 from hermes_ws import policy
 from hermes_ws.agents.base import RequestedCall, Step, Turn
 from hermes_ws.decisions import CallRequest, Decision, RunOptions
+from hermes_ws.entities import Run, ToolCall
 from hermes_ws.history import HistoryEntry, history
 from hermes_ws.protocol.values import Annotations, Choice, ToolDescription, Usage
-from hermes_ws.ranges import AtLeastOne
-from hermes_ws.runtime.calls import Call, Workshop, answer_to, ask_people, clarification
+from hermes_ws.ranges import AtLeastOne, NonNegative
+from hermes_ws.runtime.calls import Call, Workshop
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.questions import Questions, answer_to, clarification
 
 __all__ = ["AgentSettings", "RunTurn"]
 
@@ -30,6 +32,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Steps of a run when its conversation names no number; also the most that one may name."""
     concurrent: AtLeastOne = 64
     """Runs at work at once in the whole server; more wait their turn."""
+    max_attempts: NonNegative = 3
+    """Restarts in a row after which a run is taken up although nothing of it was finished in between; one more and it
+    fails as ``recovery_exhausted``."""
 
 
 class RunTurn(Turn):
@@ -42,8 +47,12 @@ class RunTurn(Turn):
         self._workshop = workshop
         self._settings = settings
         self._config = self._session.state.config
-        self._model = self._session.state.runs[run_id].model
-        self._answered = True
+        self._model = self._run.model
+        self._questions = Questions(conversation, run_id, self._run.asked)
+
+    @property
+    def _run(self) -> Run:
+        return self._session.state.runs[self._run_id]
 
     @property
     def _options(self) -> RunOptions:
@@ -65,7 +74,7 @@ class RunTurn(Turn):
 
     @property
     def instructions(self) -> str | None:
-        return self._options.instructions or self._config.instructions
+        return self._options.instructions or None
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -78,11 +87,11 @@ class RunTurn(Turn):
 
     @property
     def steps_taken(self) -> int:
-        step = self._session.state.runs[self._run_id].step
-        return step.number if step else 0
+        step = self._run.step
+        return step.number - (not step.finished) if step is not None else 0
 
     def history(self) -> list[HistoryEntry]:
-        return history(self._session.state)
+        return history(self._session.state, self._run_id)
 
     def tools(self) -> list[ToolDescription]:
         return [
@@ -107,14 +116,23 @@ class RunTurn(Turn):
 
     @asynccontextmanager
     async def step(self) -> AsyncGenerator[Step]:
-        self._commit(self._session.begin_step(self._run_id, self._now()))
-        step = Step(self.steps_taken, Usage.zero())
-        self._answered = False
+        if self._run.step is None or self._run.step.finished:
+            self._commit(self._session.begin_step(self._run_id, self._now()))
+        step = Step(self.steps_taken + 1, Usage.zero())
         yield step
-        if not self._answered:
-            self._commit(self._session.finish_call(self._run_id, [], self._now())[1])
-        self._commit(self._session.finish_step(self._run_id, step.usage, self._now()))
+        await self._finish_step(step.usage)
+
+    async def _finish_step(self, usage: Usage) -> None:
+        self._commit(self._session.finish_step(self._run_id, usage, self._now()))
         await self._conversation.settled()
+
+    async def resume(self) -> None:
+        """After a restart, before the agent is called again: if the model's answer of the step that broke off is whole,
+        the calls it asked for are seen to the end, and with them the step. What it had cost was not told yet."""
+        step = self._run.step
+        if step is not None and not step.finished and step.whole:
+            await self._carry_out([call for call in step.calls if call.call_id in self._run.open])
+            await self._finish_step(Usage.zero())
 
     async def text(self, delta: str) -> None:
         await self._conversation.delta("message", self._run_id, delta)
@@ -133,15 +151,14 @@ class RunTurn(Turn):
             self._request(call, tool.description if tool else None) for call, tool in zip(calls, tools, strict=True)
         ]
         call_ids, decision = self._session.finish_call(self._run_id, requests, self._now())
-        self._answered = True
         self._commit(decision)
+        await self._carry_out([self._session.state.calls[call_id] for call_id in call_ids])
+
+    async def _carry_out(self, calls: Iterable[ToolCall]) -> None:
         try:
             async with anyio.create_task_group() as group:
-                for call_id, call, tool in zip(call_ids, calls, tools, strict=True):
-                    one = Call(
-                        self._workshop, self._conversation, self._run_id, call_id, tool, call.name, call.arguments
-                    )
-                    group.start_soon(one.run)
+                for call in calls:
+                    group.start_soon(Call(self._workshop, self._conversation, call).run)
         except BaseExceptionGroup as failed:  # calls complete as errors by themselves: this is the log, or a bug
             raise failed.exceptions[0] from None
 
@@ -164,4 +181,4 @@ class RunTurn(Turn):
         question = clarification(
             prompt, choices=choices, allow_other=allow_other, multiple=False, title=None, call_id=None
         )
-        return answer_to(await ask_people(self._conversation, self._run_id, question))
+        return answer_to(await self._questions.ask(question))

@@ -10,7 +10,7 @@ import pytest
 from hermes_ws.client import Connected, Conversation, Disconnected, Received, Resynchronized, Unreachable, connect
 from hermes_ws.protocol.commands import RunStart
 from hermes_ws.protocol.control import Snapshot
-from hermes_ws.protocol.events import MessageDelta, RunCompleted, RunFailed, RunStarted
+from hermes_ws.protocol.events import MessageDelta, RunCancelled, RunCompleted, RunFailed, RunRecovered, RunStarted
 from tests.client.conftest import Connect
 from tests.client.proxy import Proxy
 from tests.conftest import MakeServer
@@ -147,9 +147,9 @@ async def test_the_server_is_killed_in_mid_stream(make_server: MakeServer, tmp_p
         async for event in events:
             assert not isinstance(event, Snapshot)
             seqs.append(event.seq)
-            if isinstance(event, RunFailed | RunCompleted):
+            if isinstance(event, RunFailed | RunCompleted | RunCancelled):
                 break
-            if len(seqs) == 20:
+            if isinstance(event, RunRecovered):
                 await conversation.stop()
         assert seqs == list(range(1, len(seqs) + 1))
         [*_, last] = [event async for event in conversation.run("still there?")]

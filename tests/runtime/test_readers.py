@@ -98,7 +98,7 @@ async def test_readers_at_the_same_place_get_the_same_bytes(runtime: Runtime) ->
 async def test_a_reader_that_takes_nothing_falls_behind_and_catches_up_from_the_log(
     store: GatedStore, tmp_path: Path
 ) -> None:
-    small = RuntimeSettings(readers=ReaderSettings(tail_bytes=4_000, chunk_bytes=1_000, page_events=50))
+    small = RuntimeSettings(readers=ReaderSettings(tail_bytes=16_000, chunk_bytes=1_000, page_events=50))
     async with runtime_over(store, tmp_path, small) as runtime:
         conversation = await runtime.open(REF)
         slow, quick = follow(runtime, conversation), follow(runtime, conversation)

@@ -166,7 +166,6 @@ async def test_a_wrong_type_is_told_the_nearest_one(server: Server) -> None:
 @pytest.mark.parametrize(
     ("command", "path"),
     [
-        ({"type": "run.retry", "run_id": "run_1"}, None),
         ({"type": "client.update", "client_id": "c", "tools": [{"name": "x"}]}, "$.tools"),
         (
             {"type": "conversation.configure", "config": {"mcp_servers": {"x": {"url": "https://x.example"}}}},

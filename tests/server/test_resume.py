@@ -441,7 +441,7 @@ async def test_http_answers_of_commands_are_the_sockets(server: Server) -> None:
             (b'{"type":"run.start"}', 400, "invalid_frame"),
             (b'{"type":"run.stop"}', 409, "run_not_active"),
             (b'{"type":"run.stop","run_id":"run_x"}', 404, "run_not_found"),
-            (b'{"type":"run.retry","run_id":"run_x"}', 422, "unsupported"),
+            (b'{"type":"run.retry","run_id":"run_x"}', 404, "run_not_found"),
         ]
         for body, status, code in cases:
             answer = await http.post(path, content=body)

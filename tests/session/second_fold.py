@@ -58,6 +58,8 @@ class SecondFold:
         self.executing_at: dict[str, int] = {}
         self.steers: dict[str, str] = {s["steer_id"]: s["text"] for s in (self.run or {}).get("steers", [])}
         self.promised: dict[str, str] = {}
+        self.interrupted: bool | None = None
+        self.unwanted_late: set[str] = set()
         self.waited_for: list[str] = list(self.interactions)
         self.step_open: bool | None = False if self.run is None else None
         self.output: str | None = "" if self.run is None else None
@@ -142,8 +144,11 @@ class SecondFold:
             "started_at": e["ts"],
             "usage": dict(NO_USAGE),
         }
-        self.step_open, self.output = False, ""
-        self._said_by_user(e["run_id"], e["run_id"], e["input"])
+        self.step_open, self.output, self.interrupted = False, "", False
+        if "retry_of" in e:
+            _must(e["retry_of"] in self.ended or not self.from_start, "only a run that has ended is retried")
+        else:
+            self._said_by_user(e["run_id"], e["run_id"], e["input"])
 
     def _run_waiting(self, e: Json) -> None:
         self._active["status"] = "stopping" if self._stopping else "waiting"
@@ -154,16 +159,20 @@ class SecondFold:
 
     def _run_recovered(self, e: Json) -> None:
         _must(e["attempt"] == self._active["attempt"] + 1, "attempts count by one")
+        _must(not self._stopping, "a run that was being stopped is over")
         self._active["attempt"] = e["attempt"]
 
     def _run_stopping(self, e: Json) -> None:
         self._active["status"] = "stopping"
+        self.interrupted = "reason" in e
 
     def _run_steered(self, e: Json) -> None:
         steer_id, disposition = e["steer_id"], e["disposition"]
         if disposition == "pending":
             self._new(steer_id)
             self.steers[steer_id] = e["text"]
+            if "if_late" in e:
+                self.unwanted_late.add(steer_id)
             self._show_steer({key: e[key] for key in ("steer_id", "text", "by")})
             return
         _must(self.steers.pop(steer_id, None) == e["text"], "guarantee 4: this steer is not pending")
@@ -172,6 +181,7 @@ class SecondFold:
         if disposition == "applied":
             self._said_by_user(steer_id, e["run_id"], e["text"], steered=True)
         elif disposition == "queued":
+            _must(steer_id not in self.unwanted_late, "it was not to become a run")
             self.promised[e["new_run_id"]] = e["text"]
 
     def _run_completed(self, e: Json) -> None:
@@ -186,6 +196,8 @@ class SecondFold:
     def _run_cancelled(self, e: Json) -> None:
         if self.run is not None and self.run["run_id"] == e["run_id"]:
             _must(self._stopping, "only a run that was stopped is cancelled")
+            reasons = (None,) if self.interrupted is None else ("interrupt",) if self.interrupted else ("stop",)
+            _must(e["reason"] in reasons or reasons == (None,), f"it was cancelled for {reasons}")
             self._end_active(e)
             return
         left = [queued for queued in self.queue if queued["run_id"] != e["run_id"]]

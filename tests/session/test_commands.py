@@ -123,7 +123,7 @@ def test_interrupt_cancels_the_active_run_and_goes_first(busy: World) -> None:
     busy.command(RunStart(input="patient"))
     decision = busy.command(RunStart(input="urgent", when_busy="interrupt"), by=BOB)
     assert event_types(decision.events) == ["run.queued", "run.stopping"]
-    assert decision.effects == [StopRun("run_2", "graceful")]
+    assert decision.effects == [StopRun("run_2")]
     assert decision.result["disposition"] == "queued"
     cancelled, started = busy.end().events
     assert isinstance(cancelled, ev.RunCancelled)
@@ -147,7 +147,7 @@ def test_stop_asks_the_active_run_to_end_gracefully(busy: World) -> None:
     (stopping,) = decision.events
     assert isinstance(stopping, ev.RunStopping)
     assert (stopping.mode, stopping.by) == ("graceful", BOB)
-    assert decision.effects == [StopRun("run_2", "graceful")]
+    assert decision.effects == [StopRun("run_2")]
     assert decision.result == {"run_id": "run_2"}
     (cancelled,) = busy.end().events
     assert isinstance(cancelled, ev.RunCancelled)
@@ -163,7 +163,7 @@ def test_stop_twice_is_fine_and_does_nothing_more(busy: World) -> None:
 
 def test_now_outdoes_graceful_but_not_the_other_way_round(busy: World) -> None:
     busy.command(RunStop())
-    assert busy.command(RunStop(mode="now")).effects == [StopRun("run_2", "now")]
+    assert busy.command(RunStop(mode="now")).effects == [StopRun("run_2")]
     assert busy.command(RunStop(mode="graceful")).effects == []
     assert busy.command(RunStop(mode="now")).effects == []
 
@@ -207,7 +207,7 @@ def test_a_steer_is_pending_until_the_agent_takes_it(busy: World) -> None:
     texts, decision = busy.session.take_steers("run_2", busy.now)
     assert texts == ["left", "right"]
     assert dispositions(busy.take(decision)) == ["applied", "applied"]
-    assert [(e.text, e.steered) for e in history(busy.state) if isinstance(e, UserTurn)][1:] == [
+    assert [(e.text, e.steered) for e in history(busy.state, "run_2") if isinstance(e, UserTurn)][1:] == [
         ("left", True),
         ("right", True),
     ]

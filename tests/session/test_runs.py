@@ -8,7 +8,7 @@ import pytest
 
 from hermes_ws.decisions import Decision, StartRun, StopRun
 from hermes_ws.history import AssistantTurn, CallMade, ToolAnswer, UserTurn, history
-from hermes_ws.protocol.commands import ConversationConfigure, InteractionReply, RunStart, RunSteer, RunStop
+from hermes_ws.protocol.commands import ConversationConfigure, InteractionReply, RunStart, RunStop
 from hermes_ws.protocol.values import ErrorInfo, ImagePart, TextPart, Usage
 
 from .second_fold import BrokenPromiseError, Json, fold
@@ -111,13 +111,13 @@ def test_history_has_an_entry_for_every_finished_step_even_an_empty_one(world: W
     said = UserTurn("run_2", "hi", [TextPart(text="hi")], steered=False)
     first = AssistantTurn("run_2", "Looking.", "hm", [CallMade("c1", "terminal", {"command": "ls"})])
     answer = ToolAnswer("c1", "terminal", "ok", "a.txt", None)
-    assert history(world.state) == [said, first, answer, AssistantTurn("run_2", "", "")]
+    assert history(world.state, "run_2") == [said, first, answer, AssistantTurn("run_2", "", "")]
 
 
 def test_history_shows_no_step_that_holds_nothing_final(world: World) -> None:
     world.begin_step()
     world.say("Hel")
-    assert len(history(world.state)) == 1
+    assert len(history(world.state, "run_2")) == 1
 
 
 # -- ends -------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_a_run_past_its_deadline_is_stopped_and_fails(world: World) -> None:
     assert world.session.next_timer() == world.now + MINUTE_MS
     assert tick(world, MINUTE_MS - 1).effects == []
     decision = tick(world, 1)
-    assert (decision.events, decision.effects) == ([], [StopRun("run_2", "graceful")])
+    assert (decision.events, decision.effects) == ([], [StopRun("run_2")])
     assert world.session.next_timer() is None
     assert last(world.end())["error"]["code"] == "deadline_exceeded"
 
@@ -197,7 +197,7 @@ def test_the_deadline_stands_still_while_a_person_is_asked(world: World) -> None
     world.command(InteractionReply(interaction_id=name, answers={"q": "a"}))
     assert world.session.next_timer() == world.now + MINUTE_MS - 10_000
     assert tick(world, MINUTE_MS - 10_001).effects == []
-    assert tick(world, 1).effects == [StopRun("run_2", "graceful")]
+    assert tick(world, 1).effects == [StopRun("run_2")]
 
 
 def test_a_stop_has_the_last_word_over_a_deadline(world: World) -> None:
@@ -227,35 +227,6 @@ def test_the_nearest_deadline_holds_within_the_server_s(asked: Any, configured: 
     world.command(ConversationConfigure(config={"limits": {"deadline_ms": configured}}))
     run_id = world.command(RunStart(input="hi", deadline_ms=asked)).result["run_id"]
     assert world.session.deadline_ms(run_id) == deadline_ms
-
-
-# -- a restart --------------------------------------------------------------------------------------------
-
-
-def test_after_a_lost_commit_the_log_is_all_there_is(world: World) -> None:
-    world.command(RunStart(input="lost"))
-    world.fail()
-    assert event_types(world.everything())[-1] == "run.failed"
-    assert world.state.status == "idle"
-
-
-def test_a_restarted_server_starts_the_queue(world: World) -> None:
-    world.command(RunStart(input="next"))
-    world.commit()
-    world.fail()
-    assert event_types(world.everything())[-2:] == ["run.failed", "run.started"]
-
-
-def test_a_restarted_server_closes_what_the_run_left_open(world: World) -> None:
-    world.begin_step()
-    world.finish_call(call("c1"), call("c2"))
-    world.execute("c1")
-    world.ask(approval("c2"))
-    world.command(RunSteer(text="left"))
-    world.commit()
-    world.fail()
-    closing = ["interaction.resolved", "run.resumed", "tool.completed", "tool.completed", "run.steered"]
-    assert event_types(world.pending[-1].events) == [*closing, "run.failed", "run.queued", "run.started"]
 
 
 # -- what a snapshot shows --------------------------------------------------------------------------------

@@ -15,12 +15,14 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from hermes_ws.entities import Run, ToolCall
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import (
     Command,
     ConversationConfigure,
     InteractionReply,
+    RunRetry,
     RunStart,
     RunSteer,
     RunStop,
@@ -134,7 +136,8 @@ class SessionMachine(RuleBasedStateMachine):
     # -- people ----------------------------------------------------------------------------------------
 
     def somebody_commands(self, draw: Draw) -> None:
-        draw(st.sampled_from([self.run_start, self.run_start, self.run_stop, self.run_steer, self.configure]))(draw)
+        commands = [self.run_start, self.run_start, self.run_stop, self.run_steer, self.run_retry, self.configure]
+        draw(st.sampled_from(commands))(draw)
 
     def send(self, command: Command, **who: Any) -> CommandError | None:
         """Send it; a refusal is an answer, anything else that is raised is a bug."""
@@ -173,6 +176,16 @@ class SessionMachine(RuleBasedStateMachine):
     def run_steer(self, draw: Draw) -> None:
         if_late: Any = draw(st.sampled_from([None, "queue", "return"]))
         self.send(RunSteer(text=draw(texts) or "b", run_id=self.some_run(draw), if_late=if_late))
+
+    def run_retry(self, draw: Draw) -> None:
+        run_id = self.some_run(draw) or "run_y"
+        status, before = self.world.state.ended.get(run_id), len(self.world.state.timeline)
+        refused = self.send(RunRetry(run_id=run_id), by=BOB)
+        if refused is None:
+            assert status in ("failed", "cancelled")
+            assert len(self.world.state.timeline) == before, "a retry says nothing new"
+        elif status == "failed":
+            assert refused.code == "queue_full"
 
     def configure(self, draw: Draw) -> None:
         version, if_version = self.world.state.config_version, draw(st.none() | st.integers(0, 3))
@@ -261,7 +274,9 @@ class SessionMachine(RuleBasedStateMachine):
 
     def finish_call(self, draw: Draw) -> None:
         wanted = draw(st.lists(st.sampled_from(["c1", "c2", ""]), max_size=3))
-        given = self.world.finish_call(*(call(call_id, command="ls") for call_id in wanted))
+        given = self.world.finish_call(
+            *(call(call_id, command="ls", repeatable=draw(st.booleans())) for call_id in wanted)
+        )
         assert len(set(given)) == len(wanted), "calls of the same id are told apart"
 
     def finish_step(self, draw: Draw) -> None:
@@ -331,8 +346,32 @@ class SessionMachine(RuleBasedStateMachine):
 
     def commit_fails(self, draw: Draw) -> None:
         self.world.commit(draw(st.integers(0, 3)))
+        run = fold_state(self.world.events(), head=len(self.world.log)).active
         self.world.fail()
+        self.check_recovery(run, self.world.pending[-1].events)
         self.winners = {i: w for i, w in self.winners.items() if i in self.world.state.resolutions}
+
+    def check_recovery(self, run: Run | None, events: list[ev.Event]) -> None:
+        """Guarantee 8: what a restart makes of the run that the log holds."""
+        if run is None:
+            assert not any(isinstance(event, ev.RunRecovered) for event in events)
+            return
+        over = {event.call_id: event for event in events if isinstance(event, ev.ToolCompleted)}
+        recovered = [event for event in events if isinstance(event, ev.RunRecovered)]
+        if run.status == "stopping" or run.fruitless >= self.world.max_attempts:
+            assert not recovered
+            assert run.run_id in self.world.state.ended
+            return
+        assert [event.attempt for event in recovered] == [run.attempt + 1]
+        for item in run.open.values():
+            if isinstance(item, ToolCall):
+                in_flight = item.status == "executing" and not item.repeatable
+                assert (item.call_id in over) == in_flight
+                assert not in_flight or over[item.call_id].status == "interrupted"
+        assert not any(isinstance(event, (ev.StepStarted, ev.ToolExecuting, ev.RunWaiting)) for event in events)
+        kept = {i for i, asked in self.world.state.interactions.items() if asked.run_id == run.run_id}
+        lost = set(run.interactions) - kept
+        assert all(call_id in over for call_id in (a.call_id for a in run_questions(run) if a.interaction_id in lost))
 
     # -- what must hold --------------------------------------------------------------------------------
 
@@ -382,6 +421,11 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 ALL_ITEMS = 1_000_000
+
+
+def run_questions(run: Run) -> list[ev.InteractionRequested]:
+    """What the run and its open calls have asked."""
+    return [*run.asked, *(asked for i in run.open.values() if isinstance(i, ToolCall) for asked in i.asked)]
 
 
 def wrong_reply(asked: ev.InteractionRequested, wrong: int) -> InteractionReply:

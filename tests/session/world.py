@@ -28,7 +28,7 @@ from hermes_ws.decisions import (
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import decode_event, encode
-from hermes_ws.protocol.commands import Command
+from hermes_ws.protocol.commands import Command, RunRetry
 from hermes_ws.protocol.values import (
     Annotations,
     By,
@@ -103,8 +103,8 @@ def fold_state(events: Iterable[ev.Event], *, head: int) -> State:
     return state
 
 
-def call(call_id: str = "", name: str = "terminal", **arguments: Any) -> CallRequest:
-    annotations = Annotations(read_only=False, idempotent=False, destructive=True)
+def call(call_id: str = "", name: str = "terminal", *, repeatable: bool = False, **arguments: Any) -> CallRequest:
+    annotations = Annotations(read_only=repeatable, idempotent=False, destructive=not repeatable)
     return CallRequest(call_id, name, "builtin", name.title(), arguments, annotations)
 
 
@@ -166,6 +166,7 @@ class World:
     def __init__(self, limits: SessionLimits = LIMITS) -> None:
         self.now = START
         self.limits = limits
+        self.max_attempts = 3
         self.log: list[bytes] = []
         self.pending: list[Decision] = []
         self.options: dict[str, RunOptions] = {}
@@ -187,7 +188,8 @@ class World:
         """A command; if it is refused, nothing may have changed."""
         before = self._everything()
         try:
-            decision = self.session.command(command, by=by, role=role, via="socket", now=self.now)
+            earlier = self.options.get(command.run_id) if isinstance(command, RunRetry) else None
+            decision = self.session.command(command, by=by, role=role, via="socket", now=self.now, earlier=earlier)
         except CommandError:
             assert self._everything() == before, "a refused command changed something"
             raise
@@ -222,7 +224,7 @@ class World:
         self.session.options = {run_id: self.options[run_id] for run_id in state.runs}
         if events:
             assert view(state) == self.fold.view(), "the log does not fold into what it was"
-            self.take(self.session.take_up(self.now))
+            self.take(self.session.take_up(self.now, max_attempts=self.max_attempts))
         else:
             self.take(self.session.create(self.now))
 
@@ -251,7 +253,7 @@ class World:
             match effect:
                 case StartRun(run_id):
                     assert self.agent is None, "guarantee 9: another agent is at work"
-                    self.agent = Agent(run_id)
+                    self.agent = self._agent(run_id)
                 case StopRun(run_id):
                     if self.agent is not None and self.agent.run_id == run_id:
                         self.agent.stopped = True
@@ -260,6 +262,15 @@ class World:
                     self.answers[resolution.interaction_id] = effect
                 case RememberRule():
                     self.rules.append(effect)
+
+    def _agent(self, run_id: str) -> Agent:
+        """An agent set to work: at the beginning of the run, or where a restart found it."""
+        run = self.state.runs.get(run_id)
+        if run is None or run.step is None or run.step.finished:
+            return Agent(run_id)
+        if not run.step.whole:
+            return Agent(run_id, "calling")
+        return Agent(run_id, "tools", [call.call_id for call in run.step.calls if call.call_id in run.open])
 
     def _everything(self) -> str:
         """All that the session knows, written out."""

@@ -33,7 +33,7 @@ from hermes_ws.agents.base import Agent
 from hermes_ws.agents.llm.loop import LlmAgent, LlmSettings
 from hermes_ws.agents.llm.model import Finish, Model, ModelPart, ModelRequest, ReasoningDelta, TextDelta, ToolCall
 from hermes_ws.errors import RUN_CODES, AgentError, ModelError, RunCode
-from hermes_ws.history import AssistantTurn, UserTurn
+from hermes_ws.history import AssistantTurn, HistoryEntry, UserTurn
 from hermes_ws.protocol.values import Usage
 
 __all__ = ["DemoModel", "create"]
@@ -73,28 +73,28 @@ class DemoModel(Model):
                     written += len(text)
                     yield part
                 case Finish():
-                    yield Finish(part.reason, _usage(request, written), part.again)
+                    yield Finish(part.reason, _usage(request, written))
                 case _:
                     yield part
 
     async def _answer(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
-        said, done, steered = _position(request)
+        said, done, steered = _position(request.history)
         steps = parse(said)
         if steered is not None:
             async for part in _speak(f"You steered me: “{steered}”."):
                 yield part
-            yield Finish(again=done < len(steps or [()]))
         elif steps is None:
             async for part in _speak(f"This is the demo model. You said: “{said}”."):
                 yield part
-            yield Finish()
-        elif done >= len(steps):
-            yield Finish()
         else:
-            for line in steps[done]:
+            for line in steps[done] if done < len(steps) else []:
                 async for part in _perform(line, request.attempt):
                     yield part
-            yield Finish(again=done + 1 < len(steps))
+        yield Finish()
+
+    def goes_on(self, history: list[HistoryEntry]) -> bool:
+        said, done, _ = _position(history)
+        return done < len(parse(said) or [()])
 
 
 def parse(text: str) -> list[list[Line]] | None:
@@ -122,10 +122,10 @@ def _calls(line: Line) -> bool:
     return line.directive in ("tool", "run", "ask")
 
 
-def _position(request: ModelRequest) -> tuple[str, int, str | None]:
+def _position(history: list[HistoryEntry]) -> tuple[str, int, str | None]:
     """What the user said last, how many steps of it are done, and what was steered since and not yet answered."""
     said, done, steered = "", 0, list[str]()
-    for entry in request.history:
+    for entry in history:
         if isinstance(entry, UserTurn) and entry.steered:
             steered.append(entry.text)
         elif isinstance(entry, UserTurn):

@@ -15,6 +15,7 @@ import structlog
 from hermes_ws.agents.base import Agent, RequestedCall, Step, StopReason, Turn
 from hermes_ws.agents.llm.model import Finish, Model, ModelRequest, ReasoningDelta, TextDelta, ToolCall
 from hermes_ws.errors import ModelError
+from hermes_ws.history import AssistantTurn, HistoryEntry
 
 __all__ = ["LlmAgent", "LlmSettings"]
 
@@ -46,22 +47,29 @@ class LlmAgent(Agent):
         return self._model.default_name
 
     async def run(self, turn: Turn) -> StopReason:
-        while turn.steps_taken < turn.max_steps:
-            async with turn.step() as step:
-                finish, called = await self._step(turn, step)
+        reason: StopReason = "end"
+        while True:
             # Text that no step is left to hear is not taken: the run's end gives it a run of its own, or gives it back.
-            steered = turn.steps_taken < turn.max_steps and await turn.take_steering()
-            if not (called or finish.again or steered):
-                return finish.reason
-        return "max_steps"
+            if 0 < turn.steps_taken < turn.max_steps:
+                await turn.take_steering()
+            if not self._goes_on(turn.history()):
+                return reason
+            if turn.steps_taken >= turn.max_steps:
+                return "max_steps"
+            async with turn.step() as step:
+                reason = await self._step(turn, step)
 
-    async def _step(self, turn: Turn, step: Step) -> tuple[Finish, bool]:
+    def _goes_on(self, history: list[HistoryEntry]) -> bool:
+        """Whether it is the model's turn: people or tools spoke last, or the model wants to go on by itself."""
+        return not isinstance(history[-1], AssistantTurn) or self._model.goes_on(history)
+
+    async def _step(self, turn: Turn, step: Step) -> StopReason:
         """One model call, made again while that may help, and the tools it asks for."""
         finish, calls = await self._answer(turn)
         step.usage = finish.usage or step.usage
         if calls:
             await turn.call_tools([RequestedCall(call.call_id, call.name, call.arguments) for call in calls])
-        return finish, bool(calls)
+        return finish.reason
 
     async def _answer(self, turn: Turn) -> tuple[Finish, list[ToolCall]]:
         attempt = 1

@@ -52,11 +52,10 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of the answer. ``again``: the model wants another turn although it called no tool."""
+    """The end of the answer."""
 
     reason: Literal["end", "length", "refused"] = "end"
     usage: Usage | None = None
-    again: bool = False
 
 
 ModelPart = TextDelta | ReasoningDelta | ToolCall | Finish
@@ -72,4 +71,8 @@ class Model(Protocol):
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
         """Answer. The last part is a :class:`Finish`. Raises :class:`~hermes_ws.errors.ModelError`."""
+        ...
+
+    def goes_on(self, history: list[HistoryEntry]) -> bool:
+        """Whether the model wants another turn after an answer, the last in ``history``, that called no tool."""
         ...

@@ -38,6 +38,7 @@ RUN_CODE_MEANINGS: Final[dict[RunCode, str]] = {
     "deadline_exceeded": "The run took longer than its `deadline_ms`.",
     "recovery_exhausted": "The run was taken up again several times and never got any further.",
     "agent_crashed": "The agent raised something that it should not.",
+    "storage_full": "The conversation's log has reached the size it may have.",
     "model_auth": "The model endpoint did not accept the operator's credentials.",
     "model_rate_limited": "The model endpoint asked for fewer requests.",
     "model_overloaded": "The model endpoint is overloaded.",
