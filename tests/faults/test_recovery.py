@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import MakeServer
 from tests.faults.crashes import AUTO, Crashing, command, died, finished, have, of, one, until_dead
 from tests.faults.launch import CLOCK
+from tests.session.second_fold import fold
 from tests.wire import Json, Server, fresh, open_interactions, processes_with, wait_for
 
 
@@ -552,3 +553,23 @@ async def test_a_retry_survives_a_crash_and_happens_once(crashing: Crashing, mar
     assert len(of(log, "run.started")) == 2
     assert one(log, "run.recovered")["run_id"] == answer["run_id"]
     assert one(log, "run.started", run_id=answer["run_id"])["retry_of"] == failed["run_id"]
+
+
+# -- steering -----------------------------------------------------------------------------------------------
+
+
+async def test_what_was_steered_before_a_crash_is_heard_and_answered_once(crashing: Crashing) -> None:
+    server, conversation = crashing.start(), fresh()
+    async with server.socket(conversation, after=0) as socket:
+        await socket.ok("run.start", input="/say one\n/stream 200 5\n/say three")
+        await have(socket, "message.delta", delta="3 ")
+        await socket.ok("run.steer", text="left")
+        server.kill()
+    server = crashing.start()
+    log = await finished(server, conversation)
+    assert [e["disposition"] for e in of(log, "run.steered")] == ["pending", "applied"]
+    said = [e["text"] for e in of(log, "message.completed")]
+    assert len([text for text in said if "You steered me" in text]) == 1, said
+    assert said[-1] == "three"
+    items = (await server.post(conversation, {"type": "snapshot.get"}))["snapshot"]["items"]
+    assert items == fold(log).view()["items"]
