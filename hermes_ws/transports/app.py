@@ -7,6 +7,7 @@ do not go through Starlette's middleware: an idle one costs what its connection 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import time
 from collections.abc import MutableMapping, Sequence
@@ -156,7 +157,10 @@ class App:
             code = CloseCode.DRAINING if self._runtime.draining else CloseCode.TOO_MANY
             raise Refused(503, "the server takes no more sockets now; come back a little later", code)
         ref = self._ref(principal, conversation_id)
-        return principal, await self._runtime.open(ref), query
+        try:
+            return principal, await self._runtime.open(ref), query
+        except CommandError as full:
+            raise Refused(503, full.message, CloseCode.TOO_MANY) from None
 
     def _ref(self, principal: Principal, conversation_id: str) -> ConversationRef:
         """Raises :class:`Refused` for an id that is none, or that the credential does not reach."""
@@ -177,6 +181,7 @@ class App:
             Route("/", self._root),
             Route("/health", self._health),
             Route("/api/conversations", self._conversations),
+            Route(conversation, self._delete, methods=["DELETE"]),
             Route(f"{conversation}/events", self._events),
             Route(f"{conversation}/commands", self._command, methods=["POST"]),
             Route(f"{conversation}/tool-calls/{{call_id:path}}/output", self._output),
@@ -203,7 +208,7 @@ class App:
             f"hermes-ws {__version__}: a run server for agents.\n\n"
             "socket   /ws/CONVERSATION            (subprotocol hermes.v1, Authorization: Bearer KEY)\n"
             "lists    /api/conversations\n"
-            "log      /api/conversations/ID/events?after=0\n"
+            "log      /api/conversations/ID/events?after=0   (DELETE /api/conversations/ID removes it)\n"
             "commands POST /api/conversations/ID/commands\n"
             "schemas  /schemas/reference.md\n"
         )
@@ -238,6 +243,8 @@ class App:
         wait_ms = min(_count(request, "wait_ms", 0), self._limits.wait_ms)
         if after >= conversation.committed and wait_ms:
             await conversation.wait_beyond(after, wait_ms / 1000)
+            if conversation.dead:  # deleted meanwhile, or about to be read anew
+                conversation = await self._open(request)
         return _json(await self._page(conversation, after, limit))
 
     async def _page(self, conversation: Conversation, after: int, limit: int) -> EventPage:
@@ -258,12 +265,23 @@ class App:
             at_head=reached >= head,
         )
 
+    async def _delete(self, request: Request) -> Response:
+        """Remove a conversation wholly; its sockets are closed with 4410."""
+        principal, ref = self._named(request)
+        if principal.role not in ("driver", "admin"):
+            raise CommandError("not_permitted", f"role {principal.role} may not delete a conversation")
+        if not await self._runtime.delete(ref):
+            raise CommandError("not_found", f"there is no conversation {ref.conversation_id!r}")
+        return Response(status_code=204)
+
     async def _command(self, request: Request) -> Response:
         principal, ref = self._named(request)
         try:
             command = decode_command(await _body(request, self._limits.frame_bytes))
         except FrameError as refused:
             return _refusal(refused, refused.command_id)
+        if request.path_params["conversation_id"] == "new" and command.id is not None:
+            ref = ref._replace(conversation_id=_name_for(principal, command.id))
         conversation = await self._runtime.open(ref)
         answered: asyncio.Future[Ok | CommandError] = asyncio.get_running_loop().create_future()
 
@@ -337,6 +355,12 @@ class App:
 
     async def _open(self, request: Request) -> Conversation:
         return await self._runtime.open(self._named(request)[1])
+
+
+def _name_for(principal: Principal, command_id: str) -> str:
+    """The name of the conversation that a command to ``new`` begins: sent again, it finds the same one."""
+    key = "\0".join((principal.namespace, principal.name, command_id))
+    return f"conv_{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}"
 
 
 async def _body(request: Request, most: int) -> bytes:

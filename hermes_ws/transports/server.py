@@ -172,7 +172,11 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
     """The parts of the configuration that the runtime goes by."""
     names = ("sessions", "conversations", "readers", "tools", "approvals", "runs")
     return RuntimeSettings(
-        default_agent=settings.server.default_agent, **{name: getattr(settings, name) for name in names}
+        default_agent=settings.server.default_agent,
+        retention_s=settings.store.retention_s,
+        outputs_retention_s=settings.store.outputs_retention_s,
+        sweep_every_s=settings.store.sweep_every_s,
+        **{name: getattr(settings, name) for name in names},
     )
 
 
