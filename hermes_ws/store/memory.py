@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from hermes_ws.errors import LogConflict, StoreError
 from hermes_ws.store.base import (
@@ -191,11 +192,9 @@ class MemoryStore:
         for kept in self._conversations.values():
             ended = [row.run_id for row in kept.runs.values() if row.status in _ENDED and row.updated_at < before]
             upto = max((kept.run_heads[run_id] for run_id in ended), default=0)
-            whole, left = kept.weight(), list[tuple[StoredEvent, bool]]()
-            for event, delta in zip(kept.events, kept.deltas, strict=True):
-                if event.seq > upto or not delta:
-                    left.append((event, delta))
-            kept.events, kept.deltas = [event for event, _ in left], [delta for _, delta in left]
+            stays = [event.seq > upto or not delta for event, delta in zip(kept.events, kept.deltas, strict=True)]
+            whole = kept.weight()
+            kept.events, kept.deltas = list(compress(kept.events, stays)), list(compress(kept.deltas, stays))
             rest = kept.weight()
             freed = freed.plus(Freed(whole.events - rest.events, whole.bytes - rest.bytes))
         return freed

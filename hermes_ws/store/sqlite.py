@@ -15,6 +15,10 @@ Checkpoints run in a thread of their own, so that no append waits for one. But a
 never begun anew by that; at ``wal_limit_bytes`` the writer does it, at a moment when there is little left to move.
 
 Reads go through aiosqlite on a connection of their own, which sees what is committed.
+
+What is removed goes in slices on the writer's thread (:mod:`hermes_ws.store.upkeep`), each a short transaction, with
+those of appends in between. Deleted content is overwritten, and the WAL emptied after it. Whether a power cut has taken
+deltas away that somebody saw is found out when the log is opened (:mod:`hermes_ws.store.recovery`).
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Witness:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._slots: dict[int, int] = {}
+        self._places: dict[int, int] = {}
         self._map: mmap.mmap | None = None
         try:
             self._map = _made(path)
@@ -72,25 +72,26 @@ class Witness:
 
     def has_room(self, entries: int) -> bool:
         """Whether that many more conversations can be recorded for certain."""
-        return len(self._slots) + entries <= _MOST
+        return len(self._places) + entries <= _MOST
 
     def record(self, heads: dict[int, int]) -> None:
         """These conversations are that far, but not yet on disk."""
         if self._map is None:
             return
-        slots = self._slots
+        places, before = self._places, len(self._places)
         for key, head in heads.items():
-            slot = slots.get(key)
-            if slot is None:
-                slot = slots[key] = len(slots)
-            _ENTRY.pack_into(self._map, _HEADER.size + slot * _ENTRY.size, key, head)
-        _COUNT.pack_into(self._map, _COUNT_AT, len(slots))
+            place = places.get(key)
+            if place is None:
+                place = places[key] = _HEADER.size + len(places) * _ENTRY.size
+            _ENTRY.pack_into(self._map, place, key, head)
+        if len(places) != before:
+            _COUNT.pack_into(self._map, _COUNT_AT, len(places))
 
     def clear(self) -> None:
         """All is on disk."""
-        if self._slots and self._map is not None:
+        if self._places and self._map is not None:
             _COUNT.pack_into(self._map, _COUNT_AT, 0)
-            self._slots.clear()
+            self._places.clear()
 
     def close(self, *, keep: bool) -> None:
         """Let go of the file; without ``keep`` it is removed: there is nothing left to tell."""
