@@ -18,6 +18,17 @@ __all__ = ["People"]
 
 MOST_WAITING = 5
 """Runs in the queue beyond which nobody starts another."""
+WHAT = {
+    "start": 10.0,
+    "interrupt": 1.0,
+    "steer": 2.5,
+    "stop": 1.2,
+    "configure": 1.5,
+    "retry": 1.0,
+    "snapshot": 1.0,
+    "late": 0.5,
+}
+"""What they do, and how often."""
 PAUSE_S = 0.25
 """The longest that people wait between two things they do."""
 
@@ -32,6 +43,8 @@ class People:
     chance: random.Random
     sleeping: str
     """Seconds that only commands of this torture sleep for."""
+    without: frozenset[str] = frozenset()
+    """What they leave alone."""
     over: bool = False
     tokens: int = 0
     raced: set[str] = field(default_factory=set[str])
@@ -71,14 +84,13 @@ class People:
     # -- what they do --------------------------------------------------------------------------------------
 
     def _something(self) -> None:
-        match self.chance.choices(
-            ("start", "interrupt", "steer", "stop", "configure", "retry", "snapshot", "late"),
-            (10, 1, 2, 1.2, 1.5, 1, 1, 0.5),
-        )[0]:
+        likely = {name: weight for name, weight in WHAT.items() if name not in self.without}
+        match self.chance.choices(list(likely), list(likely.values()))[0]:
             case "start":
                 if self._queued() < MOST_WAITING:
-                    busy = self.chance.choice(["queue", "queue", "queue", "steer", "reject"])
-                    self._do("run.start", input=self._script() if busy != "steer" else self.token("s"), when_busy=busy)
+                    self._do("run.start", input=self._script(), when_busy=self.chance.choice(["queue", "reject"]))
+            case "steer" if self.chance.random() < 0.3:
+                self._do("run.start", input=self.token("s"), when_busy="steer")
             case "interrupt":
                 self._do("run.start", input=self._script(), when_busy="interrupt")
             case "steer":

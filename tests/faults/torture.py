@@ -31,7 +31,7 @@ import httpx2
 from tests.client.proxy import Proxy
 from tests.faults.launch import CRASH_AT, MODULE, POINTS
 from tests.faults.model_client import LOST, Journal, ModelClient, Place, ServedSchema, Violation
-from tests.faults.people import People
+from tests.faults.people import WHAT, People
 from tests.faults.verdict import judge
 from tests.session.second_fold import BrokenPromiseError
 from tests.wire import Server, clean_environment, processes_with
@@ -85,6 +85,7 @@ class Plan:
     conversations: int = 3
     points: bool = False
     proxy: bool = False
+    without: frozenset[str] = frozenset()
     tell: Callable[[str], None] = lambda line: None
 
 
@@ -162,7 +163,7 @@ class Torture:
         marks = self.plan.data / f"marks-{name}"
         chance = random.Random(self.chance.random())
         self.journals.append(journal)
-        self.people.append(People(journal, clients, marks, chance, self.sleeping))
+        self.people.append(People(journal, clients, marks, chance, self.sleeping, self.plan.without))
 
     def _enough(self) -> bool:
         if self.plan.minutes is not None:
@@ -378,6 +379,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--conversations", type=int, default=3)
     parser.add_argument("--points", action="store_true", help="begin with every named point once")
     parser.add_argument("--proxy", action="store_true", help="and cut lines at random")
+    parser.add_argument("--without", default="", help=f"leave alone some of: {', '.join(WHAT)}")
     parser.add_argument("--data", type=Path, default=None, help="where to leave what it found")
     return parser.parse_args()
 
@@ -401,6 +403,7 @@ def main() -> None:
         conversations=given.conversations,
         points=given.points,
         proxy=given.proxy,
+        without=frozenset(given.without.split(",")),
         tell=lambda line: print(line, flush=True),
     )
     try:
