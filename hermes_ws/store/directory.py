@@ -61,6 +61,8 @@ class Folders:
 
     def _to_trash(self, path: Path) -> Path:
         """Move ``path`` into the trash. If that is on another file system, into a trash beside it."""
+        if not path.is_symlink():
+            path.chmod(0o700)  # only a folder that may be written to can be moved into another one
         moved = self._own(_TRASH) / secrets.token_hex(16)
         try:
             path.rename(moved)
