@@ -25,6 +25,8 @@ the N-th time (the first, without), counting only what is of ``KIND``: an event'
 
 ``HERMES_WS_TESTS_CLOCK=FILE``: the file holds milliseconds that are added to the wall clock, read anew when it changes.
 
+``HERMES_WS_TESTS_SLOW_DISK=MS``: every transaction takes so much longer.
+
 ``HERMES_WS_TESTS_MUTANT=NAME``: take away a guard (:mod:`tests.faults.mutants`).
 """
 
@@ -32,15 +34,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CLOCK", "CRASH_AT", "MODULE", "MUTANT", "POINTS", "Crashes", "install", "replace"]
+__all__ = ["CLOCK", "CRASH_AT", "MODULE", "MUTANT", "POINTS", "SLOW_DISK", "Crashes", "install", "replace"]
 
 CRASH_AT = "HERMES_WS_TESTS_CRASH_AT"
 CLOCK = "HERMES_WS_TESTS_CLOCK"
+SLOW_DISK = "HERMES_WS_TESTS_SLOW_DISK"
 MUTANT = "HERMES_WS_TESTS_MUTANT"
 MODULE = "tests.faults.launch"
 """For ``Server.start(module=...)``."""
@@ -112,6 +116,11 @@ def install(environment: dict[str, str]) -> None:
         from hermes_ws.runtime.runtime import Runtime
 
         replace(Runtime, "_quiet", lambda quiet: _first(lambda: crashes.reach("drain"), quiet))
+    if SLOW_DISK in environment:
+        from hermes_ws.store.writer import Writer
+
+        wait_s = int(environment[SLOW_DISK]) / 1000
+        replace(Writer, "_transact", lambda transact: _first(lambda: time.sleep(wait_s), transact))
     if CLOCK in environment:
         from hermes_ws.runtime import runtime
 

@@ -143,8 +143,11 @@ async def test_a_call_in_flight_that_is_idempotent_is_made_again(crashing: Crash
 
 
 async def test_a_call_that_was_only_wished_for_is_judged_and_made(crashing: Crashing, marks: Path) -> None:
+    """And nobody has to come for that."""
     conversation = await crash(crashing, "commit.after:1:tool.started", f"/run echo mark >> {marks}")
-    log = await finished(crashing.start(), conversation)
+    server = crashing.start()
+    await wait_for(lambda: lines(marks))
+    log = await finished(server, conversation)
     assert lines(marks) == ["mark"]
     assert one(log, "tool.completed")["status"] == "ok"
     one(log, "tool.started")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.faults.crashes import AUTO, Crashing, command, died, finished, have, of, one, until_dead
+from tests.faults.launch import SLOW_DISK
 from tests.wire import Json, fresh
 
 STARTUP = ("startup.lock", "startup.migrate:6", "startup.marked", "startup.load", "startup.take_up", "startup.listen")
@@ -161,6 +162,30 @@ async def test_an_answer_whose_ok_was_lost_with_the_server_counts_once(crashing:
     log = await finished(server, conversation)
     assert late["details"]["resolution"] == one(log, "interaction.resolved")
     assert one(log, "tool.completed")["output"] == "a"
+
+
+async def test_nobody_is_told_of_an_answer_that_a_crash_can_still_undo(make_server: MakeServer) -> None:
+    """Who comes second is refused because of the first answer. If they were told, it is there after a crash."""
+    crashing = Crashing(make_server, environment={SLOW_DISK: "300"})
+    server, conversation = crashing.start(), fresh()
+    async with server.socket(conversation) as socket:
+        await socket.ok("run.start", input="/ask Which? | a | b")
+        asked = await socket.asked()
+        for value in ("a", "b"):
+            frame = command("interaction.reply", interaction_id=asked["interaction_id"], answers={"answer": value})
+            await socket.send(frame)
+        while (answer := await socket.recv())["type"] not in ("ok", "error"):
+            pass
+        server.kill()
+    server = Crashing(make_server).start_in(server.data)
+    async with server.socket(conversation, after=0) as socket:
+        hello = await socket.greeted()
+        await socket.until_seq(hello["head"])
+        resolved = socket.of("interaction.resolved")
+        if answer["type"] == "error":
+            assert resolved == [answer["details"]["resolution"]]
+        else:
+            assert [e["answers"] for e in resolved] == [{"answer": "a"}]
 
 
 async def test_the_same_id_with_another_body_is_refused_after_a_restart_too(crashing: Crashing) -> None:

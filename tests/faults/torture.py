@@ -29,7 +29,7 @@ from pathlib import Path
 import httpx2
 
 from tests.client.proxy import Proxy
-from tests.faults.launch import CRASH_AT, MODULE, POINTS
+from tests.faults.launch import CRASH_AT, MODULE, POINTS, SLOW_DISK
 from tests.faults.model_client import LOST, Journal, ModelClient, Place, ServedSchema, Violation
 from tests.faults.people import WHAT, People
 from tests.faults.verdict import judge
@@ -257,6 +257,8 @@ class Torture:
     # -- coming up -----------------------------------------------------------------------------------------
 
     def _start(self, environment: dict[str, str]) -> Server:
+        if self.chance.random() < 0.3:
+            environment = {**environment, SLOW_DISK: str(self.chance.choice([2, 5, 20, 50]))}
         return Server.start(self.plan.data / "data", settings=SETTINGS, environment=environment, module=MODULE)
 
     async def _up(self, environment: dict[str, str]) -> None:
