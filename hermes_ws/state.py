@@ -193,6 +193,8 @@ class State:
             return
         if e.steer_id not in run.steers:
             raise IllegalTransition(f"steer {e.steer_id} is not pending")
+        if e.disposition == "applied" and run.step is not None and not run.step.finished:
+            raise IllegalTransition(f"steer {e.steer_id} is applied in the middle of step {run.step.number}")
         del run.steers[e.steer_id]
         if e.disposition == "applied":
             self.timeline.append(UserMessage(e.steer_id, e.run_id, [TextPart(text=e.text)], e.text, steered=True))

@@ -269,9 +269,11 @@ class Runtime:
 
     async def _take_up(self) -> None:
         """Finish what an earlier server began: deletions, then runs."""
-        for ref in await self.store.deleted():
-            if await self.store.load(ref) is None:
-                await anyio.to_thread.run_sync(self.directory.discard, ref)
+        deleted = await self.store.deleted()
+        for ref in deleted:
+            await anyio.to_thread.run_sync(self.directory.discard, ref)
+        if deleted:
+            self.spawn(self._sweep)
         for ref in await self.store.unfinished():
             await self._retake(ref, first_s=0)
 

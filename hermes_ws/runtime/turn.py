@@ -173,6 +173,8 @@ class RunTurn(Turn):
         )
 
     async def take_steering(self) -> list[str]:
+        if self._run.step is not None and not self._run.step.finished:
+            return []  # a restart broke it off: first it is gone on with
         texts, decision = self._session.take_steers(self._run_id, self._now())
         self._commit(decision)
         return texts
