@@ -276,6 +276,27 @@ def gc(data: str | None, config_file: Path | None, older_than: float | None, rew
         click.echo("the write-ahead log is in use; the server empties it with its next sweep")
 
 
+@main.command()
+@click.argument("conversation", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_server_options
+def delete(conversation: tuple[str, ...], yes: bool, url: str, key: str | None) -> None:
+    """Delete conversations wholly: events, files, everything. A run at work in one is ended.
+
+    Whoever is connected to one is told (close code 4410). Approvals given for "always" stay.
+    """
+    from hermes_ws.console.listing import delete as deleted
+
+    names = ", ".join(conversation)
+    if not yes:
+        click.confirm(f"Delete {names} on {url} for good?", abort=True)
+    with _talking_to(url, key) as server:
+        gone = {name: deleted(server, name) for name in conversation}
+        for name, existed in gone.items():
+            click.echo(f"{name}: {'deleted' if existed else 'there is no such conversation'}")
+        sys.exit(0 if all(gone.values()) else 1)
+
+
 @main.command("config")
 @config_option
 def show_config(config_file: Path | None) -> None:

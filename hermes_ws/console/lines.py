@@ -21,6 +21,7 @@ o r c a           allow once, for this run, in this conversation, always (or the
 d [WHY]           deny; the agent is told why
 e [JSON]          edit the arguments, then allow once
 /stop             stop the run
+/retry            go on where the last run failed or was stopped
 /steer TEXT       say something to the running agent
 /tools            the tools that may be used here
 /allow GLOB       let this conversation use more tools, such as mcp:github/*

@@ -1,9 +1,10 @@
-"""``hermes-ws conversations``: what there is on a server."""
+"""``hermes-ws conversations`` and ``delete``: what there is on a server, and what there is no longer to be."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -13,7 +14,7 @@ from hermes_ws.console.target import Server
 from hermes_ws.console.view import safe
 from hermes_ws.protocol.resources import ConversationList, ConversationSummary
 
-__all__ = ["conversations", "table"]
+__all__ = ["conversations", "delete", "table"]
 
 TIMEOUT_S = 10.0
 HEADINGS = ("CONVERSATION", "STATUS", "HEAD", "AGE", "OPEN", "TITLE")
@@ -38,6 +39,19 @@ def conversations(server: Server) -> Iterator[tuple[ConversationSummary, bytes]]
             cursor = page.next
             if cursor is None:
                 return
+
+
+def delete(server: Server, conversation_id: str) -> bool:
+    """Delete a conversation wholly; False if there is none. Raises ``ClientError``."""
+    headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
+    with httpx2.Client(base_url=server.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as http:
+        try:
+            response = http.delete(f"/api/conversations/{quote(conversation_id, safe='')}")
+        except httpx2.TransportError as error:
+            raise Unreachable(str(error)) from error
+    if response.status_code not in (204, 404):
+        raise ConnectionRefused(response.status_code, _message(response.content))
+    return response.status_code == 204
 
 
 def _page(http: httpx2.Client, cursor: str | None) -> bytes:

@@ -13,7 +13,7 @@ from hermes_ws.client import ClientError, CommandRefused, Connected, Conversatio
 from hermes_ws.console.lines import HELP, NotUnderstood, answer
 from hermes_ws.console.view import View
 from hermes_ws.protocol import events as ev
-from hermes_ws.protocol.commands import RunStart
+from hermes_ws.protocol.commands import RunRetry, RunStart
 from hermes_ws.protocol.control import Ok, Snapshot
 
 __all__ = ["Leave", "Talk"]
@@ -42,6 +42,7 @@ class Talk:
         self.stopping = False
         self.failed = False
         """Whether the last run that ended has failed."""
+        self._cut_short: str | None = None
 
     # -- what happens ----------------------------------------------------------------------------------
 
@@ -83,6 +84,7 @@ class Talk:
                 self._runs.pop(event.run_id, None)
                 self._ended.add(event.run_id)
                 self.failed = isinstance(event, ev.RunFailed)
+                self._cut_short = None if isinstance(event, ev.RunCompleted) else event.run_id
                 if event.run_id == self.active:
                     self.active, self.stopping = None, False
             case _:
@@ -130,6 +132,8 @@ class Talk:
                 raise Leave
             case "/stop", "":
                 await conversation.stop()
+            case "/retry", "":
+                await self._retry(conversation)
             case "/steer", str(text) if text:
                 self._expect(await conversation.steer(text))
             case "/tools", "":
@@ -146,6 +150,11 @@ class Talk:
             self._expect(await conversation.steer(line))
         else:
             self._expect(await conversation.send(RunStart(input=line)))
+
+    async def _retry(self, conversation: Conversation) -> None:
+        if self._cut_short is None:
+            raise NotUnderstood("the last run has not failed or been stopped, as far as was to be seen from here")
+        self._expect(await conversation.send(RunRetry(run_id=self._cut_short)))
 
     def _expect(self, ok: Ok) -> None:
         """The run concerned goes on, as long as its end was not told; its beginning may still be on its way."""

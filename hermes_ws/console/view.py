@@ -139,7 +139,7 @@ class View:
             case ev.RunSteered():
                 return self._steered(event)
             case ev.RunRecovered():
-                return self.note(f"· taken up again by a restarted server ({event.reason})")
+                return self.note(f"· the server was restarted; the run goes on (attempt {event.attempt})")
             case ev.RunStopping():
                 return self.note(f"· stopping, says {_who(event.by)}")
             case ev.RunCompleted():
@@ -161,6 +161,8 @@ class View:
     def _started(self, event: ev.RunStarted) -> str:
         on_screen = self._echoed is not None and event.by.client_id == self._echoed and event.run_id not in self._queued
         self._queued.discard(event.run_id)
+        if event.retry_of is not None:
+            return self.note(f"· goes on where {event.retry_of} ended")
         if on_screen:
             return ""
         return self.said_by_person(input_text(event.input))

@@ -20,6 +20,7 @@ __all__ = ["HELP", "parse_line", "plain_lines"]
 HELP = """\
 a line           start a run with it (or answer the one open question)
 /stop [now]      stop the run; now: give its tools no time
+/retry           go on where the last run failed or was stopped
 /steer TEXT      say something to the run at work
 /approve [scope] allow what is asked: once (default), run, conversation, always
 /deny [why]      refuse it
@@ -74,8 +75,12 @@ def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
     match event:
         case ev.RunQueued():
             yield f"· queued at {event.position}: {_input_text(event.input)}"
+        case ev.RunStarted() if event.retry_of is not None:
+            yield f"· goes on where {event.retry_of} ended"
         case ev.RunStarted():
             yield f"you: {_input_text(event.input)}"
+        case ev.RunRecovered():
+            yield f"· the server was restarted; the run goes on (attempt {event.attempt})"
         case ev.RunSteered() if event.disposition != "pending":
             yield f"· steer {event.disposition}: {event.text}"
         case ev.ReasoningAvailable():
@@ -184,6 +189,8 @@ def parse_line(line: str, state: State, default_tools: Sequence[str]) -> cmd.Com
             if not rest:
                 raise CommandError("invalid_frame", "/steer needs what to say")
             return cmd.RunSteer(text=rest)
+        case "/retry":
+            return cmd.RunRetry(run_id=_last_cut_short(state))
         case "/tools":
             return cmd.ToolsList()
         case "/approve":
@@ -208,6 +215,14 @@ def _stop(how: str) -> cmd.RunStop:
     if how not in ("", "now"):
         raise CommandError("invalid_frame", f"it is /stop or /stop now, not /stop {how[:80]}")
     return cmd.RunStop(mode="now" if how else None)
+
+
+def _last_cut_short(state: State) -> str:
+    """The last run that ended, if it failed or was stopped."""
+    run_id, status = next(reversed(state.ended.items()), ("", "completed"))
+    if status == "completed":
+        raise CommandError("run_not_found", "the last run has not failed or been stopped")
+    return run_id
 
 
 def _open(state: State, kind: str) -> ev.InteractionRequested:

@@ -310,3 +310,25 @@ async def test_conversations(make_server: MakeServer) -> None:
     out, _, _ = await done(at(server, "conversations", "--json"))
     listed = [json.loads(line) for line in out.splitlines()]
     assert [line["conversation_id"] for line in listed] == ["asking", "odd", "old"]
+
+
+async def test_delete_says_what_it_did(server: Server) -> None:
+    conversation = fresh()
+    await piped(server, conversation, "hello\n")
+    arguments = ["delete", "--yes", "--url", server.url, "--key", server.key, conversation, "not-there"]
+    out, err, status = await done(command(*arguments))
+    assert (out.decode(), err, status) == (
+        f"{conversation}: deleted\nnot-there: there is no such conversation\n",
+        "",
+        1,
+    )
+    assert conversation not in str(await server.get("/api/conversations"))
+
+
+async def test_retry_goes_on_where_the_last_run_failed(server: Server) -> None:
+    lines = "/retry\n/run_this_first\n/fail model_auth\n/retry\n/quit\n"
+    out, status = await piped(server, fresh(), lines)
+    assert "! the last run has not failed" in out
+    assert out.count("! failed: model_auth") == 2
+    assert "· goes on where run_" in out
+    assert status == 1

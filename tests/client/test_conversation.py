@@ -341,3 +341,16 @@ async def test_a_command_in_flight_twice_is_a_mistake(connected: Connect) -> Non
             await conversation.send(command)
         with pytest.raises(CommandRefused):
             await first
+
+
+async def test_a_failed_run_is_gone_on_with(connected: Connect) -> None:
+    async with soon(20), connected() as conversation:
+        await conversation.configure({"approvals": {"mode": "auto"}})
+        first = [event async for event in conversation.run("/run echo once >> ran.txt\n/fail model_auth")]
+        assert isinstance(first[-1], ev.RunFailed)
+        again = [event async for event in conversation.retry(first[-1].run_id)]
+        started = again[0]
+        assert isinstance(started, ev.RunStarted)
+        assert (started.retry_of, started.attempt) == (first[-1].run_id, 1)
+        assert isinstance(again[-1], ev.RunFailed)
+        assert not any(isinstance(event, ev.ToolStarted) for event in again), "what was done is not done again"

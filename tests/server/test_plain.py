@@ -210,3 +210,18 @@ async def test_wscat_itself_holds_a_session(server: Server) -> None:
             os.killpg(wscat.pid, signal.SIGKILL)
         await wscat.wait()
         await wait_for(lambda: wscat.returncode is not None)
+
+
+async def test_retry_goes_on_where_the_last_run_failed(server: Server) -> None:
+    async with server.socket(plain=1) as socket:
+        await socket.send("/retry")
+        while "has not failed" not in await socket.recv_line():
+            pass
+        await socket.send("/fail model_auth")
+        while "failed: model_auth" not in await socket.recv_line():
+            pass
+        await socket.send("/retry")
+        while "goes on where run_" not in await socket.recv_line():
+            pass
+        while "failed: model_auth" not in await socket.recv_line():
+            pass
