@@ -330,6 +330,9 @@ class Conversation:
         self._release(pending, None)
         if self.log_bytes > self.settings.log_bytes:
             self._end_for_size()
+        if not self._taken_up and self._timer is not None:  # the log takes commits again: no need to wait
+            self._timer.cancel()
+            self.take_up()
         if not self._pending:
             self.flush()
         if not self._wake_due:
@@ -522,11 +525,13 @@ class Conversation:
 
     def _arm(self) -> None:
         """Set the clock for what the session has to do next."""
+        if not self._taken_up:  # the timer is for the next try at that
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         due = self.session.next_timer()
-        if due is not None and self._taken_up and not self.dead:
+        if due is not None and not self.dead:
             delay_s = min(max(0, due - self.now()) / 1000, 3600.0)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
@@ -557,7 +562,7 @@ class Conversation:
         First the log is asked to take a commit that adds nothing. Where it cannot (the disk is full, somebody holds the
         file) the conversation stays readable as it is, and this is tried again.
         """
-        state = self.session.state
+        self._timer, state = None, self.session.state
         if state.active is None and not state.queue:
             self._taken_up = True
             return
