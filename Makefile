@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help serve test check bench schemas clean
+.PHONY: help serve test check torture mutants bench schemas clean
 
 help: ## what can be run
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,13 @@ check: $(VENV)/dev.stamp ## ruff, mypy, pyright, import-linter, generated schema
 	$(BIN)/lint-imports
 	$(BIN)/hermes-ws schema --check
 	$(BIN)/python -m scripts.settings_doc --check
+
+torture: $(VENV)/dev.stamp ## kill the server again and again: nothing may be lost (ARGS="--seed 7 --kills 1000")
+	HERMES_WS_TESTS_LONG=1 $(BIN)/python -m pytest -n auto tests/faults
+	$(BIN)/python -m tests.faults.torture --kills 200 --points --proxy $(ARGS)
+
+mutants: $(VENV)/dev.stamp ## take away each guard: a test must notice (ARGS="NAME ..." for some)
+	$(BIN)/python -m tests.faults.mutate $(ARGS)
 
 bench: $(VENV)/dev.stamp ## measure, and print ratios (ARGS="--quick" for a short run)
 	$(BIN)/python -m bench $(ARGS)

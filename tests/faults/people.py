@@ -27,8 +27,9 @@ WHAT = {
     "retry": 1.0,
     "snapshot": 1.0,
     "late": 0.5,
+    "race": 0.0,
 }
-"""What they do, and how often."""
+"""What they do, and how often. They race whenever there is a question."""
 PAUSE_S = 0.25
 """The longest that people wait between two things they do."""
 
@@ -188,7 +189,7 @@ class People:
     def _race(self, asked: Json) -> None:
         name = asked["interaction_id"]
         self.raced.add(name)
-        for client in self.clients:
+        for client in self.clients if "race" not in self.without else [self.chance.choice(self.clients)]:
             frame: Json = {"interaction_id": name, **self._choice(asked)}
             task = asyncio.create_task(client.command("interaction.reply", **frame))
             self._tasks.add(task)

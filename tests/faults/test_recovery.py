@@ -530,6 +530,7 @@ async def test_a_retry_goes_on_from_the_failed_run_s_journal(crashing: Crashing,
     async with server.socket(conversation, after=0) as socket:
         failed = await socket.run(f"/run echo mark >> {marks}\n/sleep 1\n/say well", deadline_ms=500)
         assert failed["error"]["code"] == "deadline_exceeded"
+        await socket.run("/say something else")
         again = command("run.retry", run_id=failed["run_id"])
         await socket.send(again)
         ok = await socket.until("ok", id=again["id"])
@@ -539,6 +540,8 @@ async def test_a_retry_goes_on_from_the_failed_run_s_journal(crashing: Crashing,
     begun = one(log, "run.started", run_id=ok["run_id"])
     assert begun["retry_of"] == failed["run_id"] != ok["run_id"]
     assert not of(log, "tool.started", run_id=ok["run_id"])
+    assert one(log, "run.failed", run_id=ok["run_id"])["error"]["code"] == "deadline_exceeded"
+    assert len(of(log, "tool.completed")) == 1
 
 
 async def test_a_retry_survives_a_crash_and_happens_once(crashing: Crashing, marks: Path) -> None:
