@@ -134,7 +134,8 @@ class DataDirectory(Folders):
             )
             raise DataDirError(message) from None
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # no room, even for that: whoever makes something of more use here says so
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     @property
     def log(self) -> Path:
