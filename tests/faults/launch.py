@@ -12,6 +12,7 @@ the N-th time (the first, without), counting only what is of ``KIND``: an event'
 ``commit.landed``     it is committed, and the writer has not noted that yet
 ``commit.after``      it is committed, and nobody was told yet
 ``answer.committed``  the same, for one that holds an answer to a question
+``tool.wished``       ``tool.started`` is committed, the call was not judged
 ``tool.executing``    ``tool.executing`` is committed, the tool has not begun
 ``tool.effect``       the tool has done what it does, ``tool.completed`` is not committed
 ``startup.lock``      the data directory was taken
@@ -55,6 +56,7 @@ POINTS = (
     "commit.landed",
     "commit.after",
     "answer.committed",
+    "tool.wished",
     "tool.executing",
     "tool.effect",
     "startup.lock",
@@ -214,6 +216,18 @@ class _HookedTool:
 
 
 def _at_tools(crashes: Crashes) -> None:
+    if crashes.at("tool.wished"):
+        from hermes_ws.runtime.calls import Call
+
+        def wished(attempt: Callable[..., Any]) -> Callable[..., Any]:
+            async def attempted(call: Any) -> Any:
+                await call._conversation.settled()
+                crashes.reach("tool.wished", [call._name])
+                return await attempt(call)
+
+            return attempted
+
+        replace(Call, "_attempt", wished)
     if not crashes.at("tool.executing", "tool.effect"):
         return
     from hermes_ws.transports import server

@@ -144,7 +144,7 @@ async def test_a_call_in_flight_that_is_idempotent_is_made_again(crashing: Crash
 
 async def test_a_call_that_was_only_wished_for_is_judged_and_made(crashing: Crashing, marks: Path) -> None:
     """And nobody has to come for that."""
-    conversation = await crash(crashing, "commit.after:1:tool.started", f"/run echo mark >> {marks}")
+    conversation = await crash(crashing, "tool.wished", f"/run echo mark >> {marks}")
     server = crashing.start()
     await wait_for(lambda: lines(marks))
     log = await finished(server, conversation)
@@ -155,7 +155,7 @@ async def test_a_call_that_was_only_wished_for_is_judged_and_made(crashing: Cras
 
 async def test_a_call_that_was_only_wished_for_is_asked_about(crashing: Crashing, marks: Path) -> None:
     script = f"/run echo mark >> {marks}"
-    conversation = await crash(crashing, "commit.after:1:tool.started", script, ask=True)
+    conversation = await crash(crashing, "tool.wished", script, ask=True)
     server = crashing.start()
     async with server.socket(conversation, after=0) as socket:
         asked = await socket.asked()
@@ -170,7 +170,7 @@ async def test_policy_that_was_narrowed_meanwhile_holds_for_a_call_that_was_only
     crashing: Crashing, marks: Path
 ) -> None:
     """The next server's operator does not allow what the last one's did."""
-    conversation = await crash(crashing, "commit.after:1:tool.started", f"/run echo mark >> {marks}\n/say well")
+    conversation = await crash(crashing, "tool.wished", f"/run echo mark >> {marks}\n/say well")
     server = crashing.changed(settings='[approvals]\nceiling = "deny"\n').start()
     log = await finished(server, conversation)
     assert one(log, "tool.completed")["status"] == "denied"

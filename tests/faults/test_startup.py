@@ -110,6 +110,23 @@ async def test_a_run_that_outlasts_the_drain_goes_on_in_the_next_server(make_ser
     assert [e["output"] for e in of(log, "run.completed")] == ["well", "next"]
 
 
+async def test_calls_that_end_while_the_server_goes_down_are_no_crash(make_server: MakeServer) -> None:
+    """When the grace is over nothing is committed any more, and agents are not let go of at that very moment."""
+    crashing = Crashing(make_server, settings="[server]\ndrain_grace_s = 0.2\n")
+    server, conversation = crashing.start(), fresh()
+    await server.post(conversation, AUTO)
+    async with server.socket(conversation) as socket:
+        await socket.ok("run.start", input="\n".join(["/run sleep 0.03"] * 45))
+        await have(socket, "tool.executing")
+        server.terminate()
+        await socket.closed()
+        assert await server.exited() == 0
+    assert "Traceback" not in server.errors, server.errors[:3000]
+    log = await finished(crashing.start(), conversation)
+    assert len(of(log, "tool.started")) == 45
+    one(log, "run.completed")
+
+
 # -- commands, sent again -----------------------------------------------------------------------------------
 
 
