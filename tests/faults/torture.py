@@ -300,6 +300,9 @@ class Torture:
         log = await client.read_log()
         self.logs[name] = log
         await self._all_told(people, len(log))
+        assert self._server is not None
+        if await self._server.log(name) != [json.loads(raw) for raw in log]:
+            raise Violation(f"{name}: the log over HTTP is another")
         try:
             found = judge(people.journal, log, people.marks, snapshot)
             await self._repeat(people)
