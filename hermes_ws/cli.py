@@ -60,7 +60,7 @@ def serve(host: str | None, port: int | None, data: str | None, config_file: Pat
     """Run the server."""
     import asyncio
 
-    from hermes_ws.observe import configure_logging
+    from hermes_ws.observe import BestEffort, configure_logging
     from hermes_ws.transports.server import serve as run
 
     flags = {"server.host": host, "server.port": port, "server.data": data, "server.auth": False if no_auth else None}
@@ -68,7 +68,7 @@ def serve(host: str | None, port: int | None, data: str | None, config_file: Pat
     configure_logging(level=settings.log.level, as_json=settings.log.json)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run(settings, lambda running: click.echo(_welcome(running))))
+            runner.run(run(settings, lambda running: print(_welcome(running), file=BestEffort(sys.stdout), flush=True)))
     except HermesError as error:
         raise Failure(str(error)) from None
     except KeyboardInterrupt:

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
-__all__ = ["configure_logging"]
+__all__ = ["BestEffort", "configure_logging"]
+
+
+class BestEffort:
+    """A stream whose lines may be lost: a full disk under it, or nobody at its other end, harms nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As far as it goes."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure_logging(*, level: str, as_json: bool) -> None:
     """Send structlog's and the libraries' lines to stderr, from ``level`` on."""
+    stderr = cast(TextIO, BestEffort(sys.stderr))
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -26,9 +46,9 @@ def configure_logging(*, level: str, as_json: bool) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(
-        level=max(number, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+        level=max(number, logging.WARNING), stream=stderr, format="%(levelname)s %(name)s %(message)s"
     )

@@ -173,7 +173,6 @@ async def test_a_call_that_fills_the_disk_itself_is_not_run_again(make_server: M
     assert "Traceback" not in server.errors, server.errors
 
 
-@pytest.mark.xfail(strict=True, reason="a line that cannot be written fails what it is about")
 async def test_diagnostics_that_find_no_room_harm_nothing(make_server: MakeServer, disk: Disk, tmp_path: Path) -> None:
     """What the server writes to its standard error may well lie on the very disk that is full."""
     server = make_server(data=disk.data, **OPTIONS)
