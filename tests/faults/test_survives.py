@@ -41,6 +41,20 @@ async def test_a_run_has_no_more_tools_than_it_was_started_with(crashing: Crashi
     assert not marks.exists()
 
 
+async def test_a_call_in_flight_that_is_not_allowed_any_more_is_interrupted_not_denied(
+    crashing: Crashing, tmp_path: Path
+) -> None:
+    """It could be made again, but for policy. Denied would mean that it never ran, and it may have."""
+    server, conversation = crashing.start("tool.effect:1:write_file"), fresh()
+    await server.post(conversation, AUTO)
+    script = '/tool write_file {"path": "x", "content": "y"}\n/say well'
+    await until_dead(server, conversation, command("run.start", input=script))
+    narrowed = crashing.changed(settings='[tools]\ndefault = ["builtin:read_file"]\n')
+    log = await finished(narrowed.start(), conversation)
+    assert one(log, "tool.completed")["status"] == "interrupted"
+    assert one(log, "run.completed")["output"] == "well"
+
+
 async def test_a_run_takes_no_more_steps_than_it_may(crashing: Crashing) -> None:
     server, conversation = crashing.start("commit.after:2:step.completed"), fresh()
     await server.post(conversation, command("conversation.configure", config={"limits": {"max_steps": 3}}))

@@ -50,6 +50,8 @@ terminate_grace_s = 0.2
 [log]
 level = "warning"
 """
+TRIES = 12
+"""How often in all a named point that was not reached is tried again: it may be that nobody happened to go there."""
 REST_S = 60.0
 """How long it may take until everything has come to its end."""
 KINDS = (
@@ -193,9 +195,14 @@ class Torture:
         self._kill()
         environment = {}
         if kind == "point":
-            spec = f"{self._todo.pop(0)}:1" if self._todo else self._spec(self.chance.choice(POINTS))
+            point = self._todo.pop(0) if self._todo else ""
+            spec = f"{point}:1" if point else self._spec(self.chance.choice(POINTS))
             environment[CRASH_AT] = spec
-            self.figures["at " + spec.partition(":")[0]] += await self._live_until_dead(environment)
+            reached = await self._live_until_dead(environment)
+            self.figures["at " + spec.partition(":")[0]] += reached
+            if point and not reached and self.figures["tried again"] < TRIES:
+                self.figures["tried again"] += 1
+                self._todo.append(point)
         elif kind == "starting":
             await self._kill_while_starting()
         await self._up({})
