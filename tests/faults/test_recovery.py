@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -210,8 +213,16 @@ async def test_of_parallel_calls_each_is_treated_by_what_became_of_it(crashing: 
     one(log, "step.started", step=1)
 
 
-async def test_processes_of_a_dead_server_s_call_are_ended(crashing: Crashing) -> None:
-    seconds = f"300.{int(fresh()[2:], 16)}"
+@pytest.fixture
+def seconds() -> Iterator[str]:
+    """What only processes of one test sleep for; whatever becomes of the test, they are gone after it."""
+    chosen = f"300.{int(fresh()[2:], 16)}"
+    yield chosen
+    for pid in processes_with(chosen):
+        os.kill(pid, signal.SIGKILL)
+
+
+async def test_processes_of_a_dead_server_s_call_are_ended(crashing: Crashing, seconds: str) -> None:
     server, conversation = crashing.start(), fresh()
     await server.post(conversation, AUTO)
     async with server.socket(conversation) as socket:
