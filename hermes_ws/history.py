@@ -7,7 +7,7 @@ alone how far it is. That is what makes an agent's loop restartable: it keeps no
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hermes_ws.entities import Message, Reasoning, Step, ToolCall, UserMessage
 from hermes_ws.protocol.values import ContentPart, ToolStatus
@@ -37,13 +37,15 @@ class CallMade:
 
 @dataclass(frozen=True, slots=True)
 class AssistantTurn:
-    """One step: what the model said and which tools it asked for. ``partial``: it was stopped meanwhile."""
+    """One step: what the model said and which tools it asked for. ``partial``: it was stopped meanwhile.
+    ``stop_reason``: why the answer ended, if not by itself."""
 
     run_id: str
     text: str
     reasoning: str
     calls: list[CallMade] = field(default_factory=list[CallMade])
     partial: bool = False
+    stop_reason: Literal["length", "refused"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +89,6 @@ def _step(step: Step) -> list[HistoryEntry]:
         reasoning="\n\n".join(i.text for i in step.items if isinstance(i, Reasoning)),
         calls=[CallMade(c.call_id, c.name, c.arguments) for c in calls],
         partial=any(m.partial for m in said),
+        stop_reason=step.stop_reason,
     )
     return [turn, *(ToolAnswer(c.call_id, c.name, c.status, c.output, c.content) for c in calls)]

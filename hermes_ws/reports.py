@@ -13,6 +13,7 @@ import msgspec
 from hermes_ws.decisions import Answer, Ask, CallRequest, Decision, RunOptions, SessionLimits, StartRun, StopRun
 from hermes_ws.entities import Message, Reasoning, Run, Step, ToolCall
 from hermes_ws.errors import CommandError, IllegalTransition
+from hermes_ws.preview import preview
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.values import AnswerableBy, By, ContentPart, ErrorInfo, Input, TextPart, Usage
 from hermes_ws.state import State
@@ -24,7 +25,9 @@ SERVER: Final = By(principal="server")
 
 AnyEvent = TypeVar("AnyEvent", bound=ev.Event)
 
+AnswerEnd = Literal["length", "refused"]
 StopReason = Literal["end", "max_steps", "length", "refused"]
+RecoveryReason = Literal["server_restarted", "log_unwritable"]
 ToolEnd = Literal["ok", "error", "denied", "cancelled", "interrupted"]
 
 INTERRUPTED: Final = (
@@ -54,6 +57,8 @@ class Reports:
         self._resolve_agent = resolve_agent
         self.holding = False
         """While true no queued run starts: the server is going down, and the next one will start them."""
+        self.taken_up = True
+        """False while what an earlier server left has yet to be taken up: no run starts meanwhile."""
         self._failing: dict[str, ErrorInfo] = {}
         self._jumped_ms = 0
         self._now = 0
@@ -126,6 +131,12 @@ class Reports:
             self._emit(ev.RunWaiting, run_id=run_id, interactions=[interaction_id])
         return interaction_id, self._decision
 
+    def withdraw(self, interaction_id: str, now: int) -> Decision:
+        """Whoever asked does not ask any more."""
+        self._begin(now)
+        self._resolve(self.state.interactions[interaction_id], outcome="cancelled", by=SERVER, via="policy")
+        return self._decision
+
     def _resolve(
         self,
         asked: ev.InteractionRequested,
@@ -177,6 +188,8 @@ class Reports:
         self._begin(now)
         run = self._reporting(run_id)
         step = self._open_step(run)
+        if step.whole:
+            raise IllegalTransition(f"step {step.number} has had its answer; more takes a step of its own")
         if kind == "message":
             self._end_reasoning(run)
             message = _open_item(run, Message)
@@ -217,6 +230,8 @@ class Reports:
         self._begin(now)
         run = self._reporting(run_id)
         step = self._open_step(run)
+        if step.whole:
+            raise IllegalTransition(f"step {step.number} has had its answer; more takes a step of its own")
         self._end_reasoning(run)
         self._end_message(run)
         call_ids: list[str] = []
@@ -248,7 +263,7 @@ class Reports:
             if item.item_id in run.open or not open_only:
                 self._emit(ev.ItemDiscarded, run_id=run.run_id, item_id=item.item_id, reason=reason)
 
-    def finish_step(self, run_id: str, usage: Usage, now: int) -> Decision:
+    def finish_step(self, run_id: str, usage: Usage, now: int, stop_reason: AnswerEnd | None = None) -> Decision:
         """The model call and its tools are done. Where it asked for none, its finals come in the same commit: after a
         crash an answer is either finished or asked for again."""
         self._begin(now)
@@ -262,6 +277,7 @@ class Reports:
             step=step.number,
             usage=usage,
             duration_ms=max(0, now - step.started_at),
+            stop_reason=stop_reason,
         )
         return self._decision
 
@@ -370,9 +386,13 @@ class Reports:
 
     def _close_calls(self, run: Run) -> None:
         for call in [i for i in run.open.values() if isinstance(i, ToolCall)]:
-            self._complete(
-                call, status="interrupted" if call.status == "executing" else "cancelled", output=call.output
-            )
+            status: ToolEnd = "interrupted" if call.status == "executing" else "cancelled"
+            self._complete(call, status=status, **self._printed(call))
+
+    def _printed(self, call: ToolCall, note: str = "") -> dict[str, Any]:
+        """What a call that did not end by itself had printed, as a preview, with a note to the model."""
+        output, truncated = preview(call.output, self.limits.preview_bytes)
+        return {"output": f"{output}\n{note}" if output and note else output or note, "truncated": truncated}
 
     def _close_steers(self, run: Run, stopped: bool) -> list[tuple[str, str, By]]:
         """Text that came too late becomes a run, or goes back. After a stop it goes back: stop means stop."""
@@ -407,29 +427,30 @@ class Reports:
             )
 
     def _start_next(self) -> None:
-        if self.state.active is None and self.state.queue and not self.holding:
+        if self.state.active is None and self.state.queue and self.taken_up and not self.holding:
             run = self.state.runs[self.state.queue[0]]
             self._start(run.run_id, run.input, run.by)
 
     # -- recovery --------------------------------------------------------------------------------------
 
-    def take_up(self, now: int, *, max_attempts: int) -> Decision:
+    def take_up(self, now: int, *, max_attempts: int, reason: RecoveryReason = "server_restarted") -> Decision:
         """After a restart: go on with the run whose agent is gone, from the journal, and with the queue.
 
         A run that was being stopped is over. Any other goes on, unless it was taken up ``max_attempts`` times without
         anything of it being finished in between (guarantee 8).
         """
         self._begin(now)
+        self.taken_up = True
         run = self.state.active
         if run is None:
             self._start_next()
-        elif run.status == "stopping":
+        elif run.status == "stopping" or run.run_id in self._failing:
             return self.end_run(run.run_id, "end", now)
         elif run.fruitless >= max_attempts:
             message = f"the server stopped during this run {max_attempts + 1} times, and nothing of it was finished"
             return self.end_run(run.run_id, ErrorInfo(code="recovery_exhausted", message=message, retryable=True), now)
         else:
-            self._emit(ev.RunRecovered, run_id=run.run_id, attempt=run.attempt + 1, reason="server_restarted")
+            self._emit(ev.RunRecovered, run_id=run.run_id, attempt=run.attempt + 1, reason=reason)
             self._mend_step(run)
             self._decision.effects.append(StartRun(run.run_id))
         return self._decision
@@ -442,8 +463,7 @@ class Reports:
         self._discard(run, "retried", open_only=run.step.whole)
         for call in run.step.calls:
             if call.status == "executing" and not call.repeatable:
-                output = f"{call.output}\n{INTERRUPTED}" if call.output else INTERRUPTED
-                self._complete(call, status="interrupted", output=output)
+                self._complete(call, status="interrupted", **self._printed(call, INTERRUPTED))
 
     # -- time ------------------------------------------------------------------------------------------
 

@@ -112,14 +112,13 @@ class Session(Reports):
 
     def _run_retry(self, command: RunRetry, by: By, earlier: RunOptions) -> None:
         self._must_know(command.run_id)
-        status, said = self.state.ended.get(command.run_id), self.state.said(command.run_id)
+        status, never_began = self.state.ended.get(command.run_id), command.run_id in self.state.never_began
         if status is None:
             raise CommandError("busy", f"run {command.run_id} has not ended", path="$.run_id")
-        if status == "completed" or said is None:
-            why = (
-                "it never started; send its input again" if said is None else "it completed: there is nothing to retry"
-            )
+        if status == "completed" or never_began:
+            why = "it never started; send its input again" if never_began else "it completed, so nothing is left to do"
             raise CommandError("unsupported", f"run {command.run_id} cannot be retried: {why}", path="$.run_id")
+        said = self.state.said(command.run_id)
         options = msgspec.structs.replace(earlier, retry_of=command.run_id)
         if self._idle:
             self._begin_run(said.input, by, options)
@@ -128,7 +127,7 @@ class Session(Reports):
 
     @property
     def _idle(self) -> bool:
-        return self.state.active is None and not self.state.queue
+        return self.taken_up and self.state.active is None and not self.state.queue
 
     def _begin_run(self, value: Input, by: By, options: RunOptions) -> None:
         run_id = self._new_run(options)

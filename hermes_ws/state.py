@@ -99,6 +99,8 @@ class State:
         self.ended: dict[str, RunStatus] = {}
         self.retries: dict[str, str] = {}
         """Runs that went on from another one's journal: run id to that one's."""
+        self.never_began: set[str] = set()
+        """Runs that were cancelled in the queue."""
         self.active: Run | None = None
         self.queue: list[str] = []
         self.timeline: list[Entry] = []
@@ -161,7 +163,8 @@ class State:
         _move(RUN, e, run.status)
         if isinstance(e, ev.RunRecovered):
             run.attempt = e.attempt
-            run.fruitless += run.status != "waiting"  # a run that waits for people is at no fault
+            # A run that waits for people is at no fault, nor is one whose log could not be written for a while.
+            run.fruitless += run.status != "waiting" and e.reason == "server_restarted"
         else:
             run.status, run.stopped_by, run.stop_mode = "stopping", e.by, e.mode
             run.interrupted = e.reason == "interrupt"
@@ -210,6 +213,7 @@ class State:
             self.active = None
         else:
             self.queue.remove(e.run_id)
+            self.never_began.add(e.run_id)
         self.ended[e.run_id] = after  # type: ignore[assignment]
         self.usage = self.usage + e.usage
 
@@ -226,7 +230,7 @@ class State:
         step = self._step(run, e.step)
         if run.open or step.finished:
             raise IllegalTransition(f"step {e.step} cannot complete")
-        step.finished = True
+        step.finished, step.stop_reason = True, e.stop_reason
         run.usage = run.usage + e.usage
         run.fruitless = 0
         run.asked.clear()
@@ -321,7 +325,8 @@ class State:
         run.interactions.append(e.interaction_id)
         run.waited_for.append(e.interaction_id)
         asker = run.open.get(e.call_id) if e.call_id is not None else None
-        (asker.asked if isinstance(asker, ToolCall) else run.asked).append(e)
+        outside = run.asked if run.step is not None else run.asked_first
+        (asker.asked if isinstance(asker, ToolCall) else outside).append(e)
 
     def _interaction_resolved(self, e: ev.InteractionResolved) -> None:
         run = self._active_run(e)
@@ -419,10 +424,10 @@ class State:
             found.append(self.retries[found[-1]])
         return found
 
-    def said(self, run_id: str) -> UserMessage | None:
-        """What was said to begin the run, or the one that it retries. None for a run that never started."""
+    def said(self, run_id: str) -> UserMessage:
+        """What was said to begin the run, or the one that it retries. It must have begun."""
         begun = self.chain(run_id)[-1]
-        return next((e for e in self.timeline if isinstance(e, UserMessage) and e.item_id == begun), None)
+        return next(e for e in self.timeline if isinstance(e, UserMessage) and e.item_id == begun)
 
     @property
     def title(self) -> str | None:

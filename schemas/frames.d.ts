@@ -164,7 +164,7 @@ export interface RunRecovered {
   agent?: string;
   /** Counts on from `run.started`. */
   attempt: number;
-  /** Why it had to be, such as `server_restarted`. */
+  /** Why it had to be: `server_restarted`, or `log_unwritable` (for a while, while the server ran). */
   reason: string;
 }
 
@@ -310,6 +310,8 @@ export interface StepCompleted {
   usage: Usage;
   /** Model call and tools, waiting for people included. */
   duration_ms: number;
+  /** Why the model's answer ended, if not by itself. */
+  stop_reason?: "length" | "refused";
 }
 
 /** A piece of reasoning. The first one starts the item. */

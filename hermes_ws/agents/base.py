@@ -39,10 +39,11 @@ class RequestedCall:
 
 @dataclass(slots=True)
 class Step:
-    """The step that is open. Set ``usage`` when the model tells it."""
+    """The step that is open. Set ``usage`` when the model tells it, and ``stop_reason`` when its answer was cut."""
 
     number: int
     usage: Usage
+    stop_reason: Literal["end", "length", "refused"] = "end"
 
 
 class Turn(Protocol):
@@ -106,7 +107,8 @@ class Turn(Protocol):
 
     async def call_tools(self, calls: Sequence[RequestedCall]) -> None:
         """The model's answer is whole, and asks for these. Returns when all are over; what they came to is in the
-        history. Refusals and errors are results, not exceptions."""
+        history. Refusals and errors are results, not exceptions. Once in a step, and nothing is said after it: what
+        the model makes of the results is the next step."""
         ...
 
     async def take_steering(self) -> list[str]:

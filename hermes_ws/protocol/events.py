@@ -156,7 +156,7 @@ class RunRecovered(RunEvent, frozen=True, kw_only=True, tag="run.recovered"):
     attempt: int
     """Counts on from ``run.started``."""
     reason: str
-    """Why it had to be, such as ``server_restarted``."""
+    """Why it had to be: ``server_restarted``, or ``log_unwritable`` (for a while, while the server ran)."""
 
 
 class RunSteered(RunEvent, frozen=True, kw_only=True, tag="run.steered"):
@@ -241,6 +241,8 @@ class StepCompleted(RunEvent, frozen=True, kw_only=True, tag="step.completed"):
     """Of this model call."""
     duration_ms: int
     """Model call and tools, waiting for people included."""
+    stop_reason: Literal["length", "refused"] | None = None
+    """Why the model's answer ended, if not by itself."""
 
 
 class ReasoningDelta(RunEvent, frozen=True, kw_only=True, tag="reasoning.delta"):

@@ -24,6 +24,7 @@ from hermes_ws.decisions import Answer, Ask
 from hermes_ws.entities import ToolCall
 from hermes_ws.errors import CommandError, HermesError, StoreError, ToolError
 from hermes_ws.protocol.values import Choice, InteractionTool, OnExpire, Risk, ToolDescription
+from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.questions import UNANSWERED, Questions, answer_to, clarification
 from hermes_ws.runtime.rules import standing_rules
@@ -121,7 +122,7 @@ class Call(ToolContext):
                 conversation.session.tool_executing(self._run_id, self._call_id, self._arguments, conversation.now())
             )
             await conversation.settled()
-        result = await self._tool.call(self, self._arguments)
+        result = checked(await self._tool.call(self, self._arguments), ToolResult)
         return Outcome("error" if result.is_error else "ok", result.output, result)
 
     async def _admitted(self, tool: ToolDescription) -> Outcome | None:
@@ -170,7 +171,7 @@ class Call(ToolContext):
         resolution = answer.resolution
         chosen = next((o for o in answer.asked.options or [] if o.id == resolution.option), None)
         if resolution.outcome == "answered" and chosen is not None and chosen.kind == "allow":
-            self._arguments = resolution.arguments or self._arguments
+            self._arguments = self._arguments if resolution.arguments is None else resolution.arguments
             return None
         reason = UNANSWERED.get(resolution.outcome, f"{resolution.by.principal} refused it")
         comment = f" They said: {resolution.comment}" if resolution.comment else ""
@@ -250,7 +251,7 @@ class Call(ToolContext):
         return "now" if run is not None and run.run_id == self._run_id and run.stop_mode == "now" else "graceful"
 
     async def output(self, stream: Literal["stdout", "stderr"], chunk: str) -> None:
-        self._keeper.write(chunk)
+        self._keeper.write(checked(chunk, str))
         left = self.settings.stream_bytes - self._streamed
         if left > 0:
             data = chunk.encode()
@@ -267,9 +268,9 @@ class Call(ToolContext):
                 self._call_id,
                 conversation.now(),
                 stream="progress",
-                progress=progress,
-                total=total,
-                message=message,
+                progress=checked(progress, float),
+                total=checked(total, float | None),
+                message=checked(message, str | None),
             )
         )
         await conversation.settled()

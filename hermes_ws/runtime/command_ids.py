@@ -79,16 +79,25 @@ class CommandIds:
                 if not isinstance(error, Exception):
                     raise
 
-    async def _repeated(self, command: Command, caller: Caller, reply: Reply) -> bool:
-        """Whether the id was used before; if so, it is answered here."""
+    async def knows(self, command: Command, caller: Caller) -> bool:
+        """Whether the command's id was used, and is remembered."""
+        return await self._found(command, caller) is not None
+
+    async def _found(self, command: Command, caller: Caller) -> _Done | None:
         key = _key(command, caller)
         done = self._known.get(key)
         if done is None and not self._complete:
             row = await self._store.command(self._ref, *key)
             done = self._known.get(key)
             if done is None and row is not None:
-                done = _Done(row.digest, msgspec.json.decode(row.ok, type=Ok), row.created_at)
-        if done is None or done.at < self._now() - COMMAND_TTL_MS:
+                ok = msgspec.json.decode(row.ok, type=Ok) if row.digest == digest(command) else None
+                done = _Done(row.digest, ok, row.created_at)
+        return None if done is None or done.at < self._now() - COMMAND_TTL_MS else done
+
+    async def _repeated(self, command: Command, caller: Caller, reply: Reply) -> bool:
+        """Whether the id was used before; if so, it is answered here."""
+        done = await self._found(command, caller)
+        if done is None:
             return False
         if done.digest != digest(command):
             message = f"id {command.id!r} was used for another command in the last 24 h"

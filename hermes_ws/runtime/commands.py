@@ -68,14 +68,15 @@ async def dispatch(
 async def _do(runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, reply: Reply) -> None:
     """A command that is known to be new. One that was done before is answered without these checks."""
     runtime.check_draining()
+    if conversation.too_heavy:
+        await conversation.weigh()
     _check(runtime, conversation, command, caller)
     if isinstance(command, ApprovalsRevoke):
         await _revoke(conversation, command, caller, reply)
     elif isinstance(command, ConversationFork):
         await _fork(runtime, conversation, command, caller, reply)
     elif isinstance(command, RunRetry):
-        row = await conversation.store.run(conversation.ref, command.run_id)
-        earlier = msgspec.json.decode(row.options, type=RunOptions) if row is not None else None
+        earlier = await _kept_options(conversation, command.run_id)
         conversation.accept(command, caller, conversation.decide(command, caller, earlier), reply)
     else:
         conversation.accept(command, caller, conversation.decide(command, caller), reply)
@@ -204,8 +205,13 @@ async def _copied(there: Conversation, command: ConversationFork, caller: Caller
     """Whether this very command made that conversation, before a crash kept it from being answered."""
     if command.id is None:
         return False
-    row = await there.store.command(there.ref, caller.principal.name, command.id)
+    row = await there.store.command(there.ref, caller.principal.name, _note_of(command.id))
     return row is not None and row.digest == digest(command)
+
+
+def _note_of(command_id: str) -> str:
+    """Under which id a fork is noted in the conversation that it makes: there its own may mean something else."""
+    return f"fork:{hashlib.sha256(command_id.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _fork_name(source: Conversation, command: ConversationFork, caller: Caller) -> str:
@@ -231,18 +237,30 @@ async def _copy(
 ) -> None:
     loaded = await source.store.load(source.ref)
     assert loaded is not None
-    forked = _forked([decode_event(event.data) for event in loaded.events], there, boundary)
+    events = [decode_event(event.data) for event in loaded.events]
+    names = {run_id: new_id("run") for run_id in _ended_runs(events, boundary)}
+    options = {new: await _options(source, run_id, names) for run_id, new in names.items()}
+    forked = _forked(events, there, names)
     row = None
     if command.id is not None:
-        row = CommandRow(caller.principal.name, command.id, digest(command), b"{}", there.now())
-    there.adopt(forked, row)
+        row = CommandRow(caller.principal.name, _note_of(command.id), digest(command), b"{}", there.now())
+    there.adopt(forked, row, options)
     await there.settled()
 
 
-def _forked(events: list[ev.Event], there: Conversation, boundary: str | None) -> list[ev.Event]:
-    """The events of ended runs up to ``boundary``, renumbered, each run under a new id."""
-    ended = _ended_runs(events, boundary)
-    names = {run_id: new_id("run") for run_id in ended}
+async def _options(source: Conversation, run_id: str, names: dict[str, str]) -> RunOptions:
+    """What a run was asked for beside its input: a retry of its copy is to be as narrow."""
+    options = await _kept_options(source, run_id)
+    return msgspec.structs.replace(options, retry_of=names.get(options.retry_of or ""))
+
+
+async def _kept_options(conversation: Conversation, run_id: str) -> RunOptions:
+    row = await conversation.store.run(conversation.ref, run_id)
+    return RunOptions() if row is None else msgspec.json.decode(row.options, type=RunOptions)
+
+
+def _forked(events: list[ev.Event], there: Conversation, names: dict[str, str]) -> list[ev.Event]:
+    """The events of the runs in ``names``, renumbered, each run under its new id."""
     copies: list[ev.Event] = []
     queue: list[str] = []
     for event in events:

@@ -183,7 +183,9 @@ class Conversation:
         )
         self._timer: asyncio.TimerHandle | None = None
         self._wake_due = False
-        self._taken_up = False
+        self._weighing = False
+        state = self.session.state
+        self._taken_up = self.session.taken_up = state.active is None and not state.queue
 
     # -- what readers see ------------------------------------------------------------------------------
 
@@ -302,7 +304,8 @@ class Conversation:
         for run_id in dict.fromkeys(e.run_id for e in decision.events if isinstance(e, _RUN_LIFE)):
             run = state.runs.get(run_id)
             status = run.status if run else state.ended[run_id]
-            batch.runs.append(RunRow(run_id, status, msgspec.json.encode(options.get(run_id, RunOptions())), now))
+            encoded = msgspec.json.encode(options.get(run_id, RunOptions()))
+            batch.runs.append(RunRow(run_id, status, encoded, now, began=run_id not in state.never_began))
             if run is None:
                 options.pop(run_id, None)
         for event in decision.events:
@@ -328,8 +331,9 @@ class Conversation:
         self.tail.extend(pending.payloads)
         self.log_bytes += sum(map(len, pending.payloads))
         self._release(pending, None)
-        if self.log_bytes > self.settings.log_bytes:
-            self._end_for_size()
+        if self.too_heavy and self._taken_up and not self._weighing:
+            self._weighing = True
+            self.spawn(self._end_for_size)
         if not self._taken_up and self._timer is not None:  # the log takes commits again: no need to wait
             self._timer.cancel()
             self.take_up()
@@ -339,13 +343,27 @@ class Conversation:
             self._wake_due = True
             asyncio.get_running_loop().call_soon(self._wake)
 
-    def _end_for_size(self) -> None:
+    @property
+    def too_heavy(self) -> bool:
+        """Whether the log has reached the size it may have, as far as is known here."""
+        return self.log_bytes > self.settings.log_bytes
+
+    async def weigh(self) -> None:
+        """Ask the log what it weighs: what was folded away since does not count. Raises :class:`StoreError`."""
+        self.log_bytes = await self.store.weight(self.ref)
+
+    async def _end_for_size(self) -> None:
+        """The active run fails, if the log weighs as much as it seems to."""
+        try:
+            await self.weigh()
+        finally:
+            self._weighing = False
         run = self.session.state.active
-        if run is not None and run.status != "stopping":
-            error = ErrorInfo(code="storage_full", message=self._too_heavy(), retryable=False)
+        if self.too_heavy and run is not None and run.status != "stopping" and not self.dead:
+            error = ErrorInfo(code="storage_full", message=self._why_too_heavy(), retryable=False)
             self.commit(self.session.give_up(run.run_id, error))
 
-    def _too_heavy(self) -> str:
+    def _why_too_heavy(self) -> str:
         return f"this conversation's log has reached its {self.settings.log_bytes} bytes; fork it, or delete it"
 
     def _release(self, pending: _Pending, error: StoreError | None) -> None:
@@ -484,10 +502,14 @@ class Conversation:
             raise CommandError("internal", "the conversation is being reloaded; send the command again")
         await self._ids.once(command, caller, reply, do)
 
+    async def knows(self, command: Command, caller: Caller) -> bool:
+        """Whether the command's id was used here in the last 24 h."""
+        return await self._ids.knows(command, caller)
+
     def decide(self, command: Command, caller: Caller, earlier: RunOptions | None = None) -> Decision:
         """What the session makes of it; the conversation comes into being with its first accepted command."""
-        if self.log_bytes > self.settings.log_bytes and not isinstance(command, (RunStop, InteractionReply)):
-            raise CommandError("storage_full", self._too_heavy())
+        if self.too_heavy and not isinstance(command, (RunStop, InteractionReply)):
+            raise CommandError("storage_full", self._why_too_heavy())
         self.flush()
         created = self._create()
         try:
@@ -546,7 +568,7 @@ class Conversation:
         self.session.jumped(by_ms)
         self._arm()
 
-    def adopt(self, events: list[ev.Event], command: CommandRow | None) -> None:
+    def adopt(self, events: list[ev.Event], command: CommandRow | None, options: dict[str, RunOptions]) -> None:
         """Begin with these events, as a fork does, for this command. Raises :class:`CommandError` when it has begun
         already."""
         if self.session.state.epoch is not None:
@@ -554,6 +576,7 @@ class Conversation:
             raise CommandError("id_reused", message, path="$.conversation_id")
         for event in events:
             self.session.state.apply(event)
+        self.session.options |= options
         self.commit(Decision(events=events), command=command)
 
     def take_up(self, retry_s: float = 1.0) -> None:
@@ -563,13 +586,14 @@ class Conversation:
         file) the conversation stays readable as it is, and this is tried again.
         """
         self._timer, state = None, self.session.state
-        if state.active is None and not state.queue:
-            self._taken_up = True
+        if self._taken_up:
             return
 
         def tell(error: StoreError | None) -> None:
             if self.dead:
                 return
+            if error is None and self.session.holding:
+                return  # the server goes down: the next one takes it up
             if error is None:
                 self._taken_up = True
                 self.flush()

@@ -70,12 +70,20 @@ class Questions:
         finally:
             conversation.answers.waiting.pop(interaction_id, None)
 
+    def withdraw_rest(self) -> None:
+        """Nothing was asked again of what is still open from before: nobody is there to hear the answer."""
+        conversation, rest = self._conversation, self._earlier
+        self._earlier = []
+        for asked in rest:
+            if asked.interaction_id in conversation.session.state.interactions:
+                conversation.flush()
+                conversation.commit(conversation.session.withdraw(asked.interaction_id, conversation.now()))
+
     def _found(self, question: Ask) -> InteractionRequested | None:
-        """The earlier question that this is, if it is one. Those before it are not asked any more, it seems."""
+        """The earlier question that this is, if it is one."""
         for n, asked in enumerate(self._earlier):
             if (asked.kind, asked.title, asked.message) == (question.kind, question.title, question.message):
-                del self._earlier[: n + 1]
-                return asked
+                return self._earlier.pop(n)
         return None
 
 

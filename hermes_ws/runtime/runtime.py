@@ -31,7 +31,9 @@ from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.control import GoAway
 from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
+from hermes_ws.reports import RecoveryReason
 from hermes_ws.runtime.calls import Workshop
+from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
 from hermes_ws.runtime.conversation import Conversation, ConversationSettings
 from hermes_ws.runtime.readers import Reader, ReaderSettings
@@ -40,7 +42,7 @@ from hermes_ws.runtime.turn import AgentSettings, RunTurn
 from hermes_ws.session import Session
 from hermes_ws.state import State
 from hermes_ws.store.base import ConversationRef, Loaded, Store, StoredEvent
-from hermes_ws.store.directory import DataDirectory
+from hermes_ws.store.directory import DataDirectory, restore
 from hermes_ws.tools.base import Tool, ToolSettings
 from hermes_ws.tools.leftovers import end_marked, mark
 
@@ -105,6 +107,12 @@ async def _end_leftovers(conversation: Conversation) -> None:
                 log.warning("call.left_processes", call_id=call.call_id, ended=count)
 
 
+def _stop_reason(returned: Any) -> StopReason:
+    """What an agent returned, which is somebody else's code: nothing is as good as ``end``."""
+    reason: StopReason = checked("end" if returned is None else returned, StopReason)
+    return reason
+
+
 def wall_clock() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
@@ -133,9 +141,11 @@ class Runtime:
         self._tasks = tasks
         self._closing = False
         self._conversations: dict[ConversationRef, Conversation] = {}
-        self._loading: dict[ConversationRef, asyncio.Future[Conversation]] = {}
+        self._loading: dict[ConversationRef, asyncio.Future[None]] = {}
         self._work: dict[str, _Work] = {}
         self._deleting: dict[ConversationRef, asyncio.Event] = {}
+        self._drops: dict[ConversationRef, int] = {}
+        self._sweep_soon = asyncio.Event()
         self._clock_ms = self.now() - self.uptime() * 1000
         self._slots = anyio.Semaphore(settings.runs.concurrent)
 
@@ -164,18 +174,22 @@ class Runtime:
 
         Raises :class:`StoreError`; :class:`CommandError` ``overloaded`` when memory is full of busy ones.
         """
-        while ref in self._deleting:
-            await self._deleting[ref].wait()
-        found = self._conversations.get(ref)
-        if found is not None:
-            found.used_at = self.uptime()
-            return found
-        loading = self._loading.get(ref)
-        if loading is None:
-            self._make_room()
-            loading = self._loading[ref] = asyncio.get_running_loop().create_future()
-            self.spawn(lambda: self._load(ref, loading))
-        return await asyncio.shield(loading)
+        while True:
+            while ref in self._deleting:
+                await self._deleting[ref].wait()
+            found = self._conversations.get(ref)
+            if found is not None:
+                found.used_at = self.uptime()
+                return found
+            loading = self._loading.get(ref)
+            if loading is None:
+                self._make_room()
+                loading = self._loading[ref] = asyncio.get_running_loop().create_future()
+                self._spawn_load(ref, loading)
+            await asyncio.shield(loading)  # and then look again: it may have had to make room already
+
+    def _spawn_load(self, ref: ConversationRef, loading: asyncio.Future[None]) -> None:
+        self.spawn(lambda: self._load(ref, loading))
 
     def _make_room(self) -> None:
         """Let the conversation go that has been idle longest, if as many are in memory as may be."""
@@ -185,9 +199,14 @@ class Runtime:
         if not idle:
             message = f"{self.settings.conversations.in_memory} conversations are in use; come back a little later"
             raise CommandError("overloaded", message, retry_after_ms=1000)
-        del self._conversations[min(idle, key=lambda conversation: conversation.used_at).ref]
+        self._evict(min(idle, key=lambda conversation: conversation.used_at))
 
-    async def _load(self, ref: ConversationRef, loading: asyncio.Future[Conversation]) -> None:
+    def _evict(self, conversation: Conversation) -> None:
+        """Out of memory with it. Who still has it in hand must not work with it any more."""
+        conversation.freeze()
+        del self._conversations[conversation.ref]
+
+    async def _load(self, ref: ConversationRef, loading: asyncio.Future[None]) -> None:
         try:
             loaded = await self.store.load(ref)
             for row in loaded.runs if loaded is not None else ():
@@ -198,15 +217,20 @@ class Runtime:
             conversation = self._fold(ref, loaded)
             await _end_leftovers(conversation)
         except Exception as error:  # whoever waits gets it
-            log.exception("conversation.unreadable", conversation=ref.conversation_id)
-            loading.set_exception(error if isinstance(error, StoreError) else StoreError(f"cannot be folded: {error}"))
+            known = isinstance(error, StoreError)
+            log.error("conversation.unreadable", conversation=ref.conversation_id, error=str(error), exc_info=not known)
+            loading.set_exception(error if known else StoreError(f"cannot be folded: {error}"))
             loading.exception()
             return
         finally:
             del self._loading[ref]
+        conversation.session.holding = self.draining
         self._conversations[ref] = conversation
-        loading.set_result(conversation)
-        conversation.take_up()
+        loading.set_result(None)
+        if self._closing:
+            conversation.let_go()
+        else:
+            conversation.take_up()
 
     async def _add_deltas(self, ref: ConversationRef, loaded: Loaded) -> None:
         """An agent died at work: what it had said and printed in its last step is in no final, only in deltas."""
@@ -271,9 +295,12 @@ class Runtime:
         """Finish what an earlier server began: deletions, then runs."""
         deleted = await self.store.deleted()
         for ref in deleted:
-            await anyio.to_thread.run_sync(self.directory.discard, ref)
+            try:
+                await anyio.to_thread.run_sync(self.directory.discard, ref)
+            except OSError as error:
+                log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
         if deleted:
-            self.spawn(self._sweep)
+            self._sweep_soon.set()
         for ref in await self.store.unfinished():
             await self._retake(ref, first_s=0)
 
@@ -309,22 +336,38 @@ class Runtime:
         if loading is not None:
             await asyncio.wait([loading])
         conversation = self._conversations.get(ref)
-        runs = list(conversation.session.state.runs) if conversation is not None else []
         if conversation is not None:
+            if conversation.session.state.epoch is None:
+                return False
             conversation.freeze()
-            for work in [self._work[run_id] for run_id in runs if run_id in self._work]:
+            for work in [self._work[run_id] for run_id in conversation.session.state.runs if run_id in self._work]:
                 work.scope.cancel()
                 await work.over.wait()
         try:
-            existed = await self.store.delete(ref)
+            existed = await self._remove(ref)
         except StoreError as error:
             if conversation is not None:
                 conversation.drop(error)
+            self.spawn(lambda: self._retake(ref))
             raise
         if conversation is not None:
             conversation.deleted()
-        await anyio.to_thread.run_sync(self.directory.discard, ref)
-        self.spawn(self._sweep)
+        self._sweep_soon.set()
+        return existed
+
+    async def _remove(self, ref: ConversationRef) -> bool:
+        """Files first: what comes after under the same name must not find them. Raises :class:`StoreError`, with
+        everything as it was."""
+        try:
+            discarded = await anyio.to_thread.run_sync(self.directory.discard, ref)
+        except OSError as error:
+            log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
+            raise StoreError(f"the files of the conversation cannot be removed: {error.strerror}") from error
+        try:
+            existed = await self.store.delete(ref)
+        except StoreError:
+            await anyio.to_thread.run_sync(restore, discarded)
+            raise
         return existed
 
     # -- what conversations ask for --------------------------------------------------------------------
@@ -368,12 +411,15 @@ class Runtime:
         for run_id in conversation.session.state.runs:
             if run_id in self._work:
                 self._work[run_id].scope.cancel()
-        if conversation.session.state.runs and not self._closing and conversation.ref not in self._deleting:
-            self.spawn(lambda: self._retake(conversation.ref))
+        if not self._closing and conversation.ref not in self._deleting:
+            drops = self._drops[conversation.ref] = self._drops.get(conversation.ref, 0) + 1
+            wait_s = min(RETAKE_FIRST_S * 2.0 ** (drops - 1), RETAKE_MAX_S)
+            self.spawn(lambda: self._retake(conversation.ref, wait_s))
 
     def take_up(self, conversation: Conversation) -> Decision:
-        """What a restart makes of the runs of a conversation."""
-        return conversation.session.take_up(self.now(), max_attempts=self.settings.runs.max_attempts)
+        """What a restart makes of the runs of a conversation; or a commit that failed, which is not the run's fault."""
+        reason: RecoveryReason = "log_unwritable" if conversation.ref in self._drops else "server_restarted"
+        return conversation.session.take_up(self.now(), max_attempts=self.settings.runs.max_attempts, reason=reason)
 
     def workshop(self, conversation: Conversation) -> Workshop:
         """What the conversation's tool calls work with."""
@@ -401,6 +447,7 @@ class Runtime:
         for rule in [rule for rule in conversation.rules.values() if rule.run_id == run_id]:
             del conversation.rules[rule.rule_id]
         conversation.answers.kept.clear()
+        self._drops.pop(conversation.ref, None)
         decision = conversation.session.end_run(run_id, outcome, self.now())
         conversation.used_at = self.uptime()
         conversation.commit(decision)
@@ -417,7 +464,7 @@ class Runtime:
         try:
             async with slot:
                 await turn.resume()
-                return await agent.run(turn)
+                return _stop_reason(await agent.run(turn))
         except AgentError as error:
             return ErrorInfo(code=error.code, message=error.message, retryable=error.retryable)
         except StoreError:
@@ -454,7 +501,7 @@ class Runtime:
             for reader in tuple(conversation.readers):
                 reader.beat(uptime)
             if conversation.idle and uptime - conversation.used_at > self.settings.conversations.idle_s:
-                self._conversations.pop(conversation.ref, None)
+                self._evict(conversation)
 
     async def _forget_commands(self, now: int) -> None:
         try:
@@ -463,9 +510,11 @@ class Runtime:
             log.warning("commands.not_forgotten", error=str(error))
 
     async def _sweep_forever(self) -> None:
-        """Remove what is past its time, now and then."""
-        while self.settings.sweep_every_s > 0:
-            await anyio.sleep(self.settings.sweep_every_s)
+        """Remove what is past its time, now and then, and soon after something was deleted."""
+        while True:
+            with anyio.move_on_after(self.settings.sweep_every_s or None):
+                await self._sweep_soon.wait()
+            self._sweep_soon = asyncio.Event()
             await self._guarded(self._sweep)
 
     async def _sweep(self) -> None:

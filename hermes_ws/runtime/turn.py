@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import msgspec
@@ -13,10 +13,13 @@ from hermes_ws import policy
 from hermes_ws.agents.base import RequestedCall, Step, Turn
 from hermes_ws.decisions import CallRequest, Decision, RunOptions
 from hermes_ws.entities import Run, ToolCall
+from hermes_ws.errors import IllegalTransition
 from hermes_ws.history import HistoryEntry, history
 from hermes_ws.protocol.values import Annotations, Choice, ToolDescription, Usage
 from hermes_ws.ranges import AtLeastOne, NonNegative
+from hermes_ws.reports import AnswerEnd
 from hermes_ws.runtime.calls import Call, Workshop
+from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.questions import Questions, answer_to, clarification
 
@@ -46,9 +49,8 @@ class RunTurn(Turn):
         self._run_id = run_id
         self._workshop = workshop
         self._settings = settings
-        self._config = self._session.state.config
         self._model = self._run.model
-        self._questions = Questions(conversation, run_id, self._run.asked)
+        self._questions = Questions(conversation, run_id, [*self._run.asked, *self._run.asked_first])
 
     @property
     def _run(self) -> Run:
@@ -78,11 +80,12 @@ class RunTurn(Turn):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return {**(self._config.metadata or {}), **(self._options.metadata or {})}
+        return {**(self._session.state.config.metadata or {}), **(self._options.metadata or {})}
 
     @property
     def max_steps(self) -> int:
-        asked = self._config.limits.max_steps if self._config.limits else None
+        limits = self._session.state.config.limits
+        asked = limits.max_steps if limits else None
         return min(asked or self._settings.max_steps, self._settings.max_steps)
 
     @property
@@ -120,10 +123,12 @@ class RunTurn(Turn):
             self._commit(self._session.begin_step(self._run_id, self._now()))
         step = Step(self.steps_taken + 1, Usage.zero())
         yield step
-        await self._finish_step(step.usage)
+        stop_reason = None if step.stop_reason == "end" else step.stop_reason
+        await self._finish_step(checked(step.usage, Usage), checked(stop_reason, AnswerEnd | None))
 
-    async def _finish_step(self, usage: Usage) -> None:
-        self._commit(self._session.finish_step(self._run_id, usage, self._now()))
+    async def _finish_step(self, usage: Usage, stop_reason: AnswerEnd | None = None) -> None:
+        self._questions.withdraw_rest()
+        self._commit(self._session.finish_step(self._run_id, usage, self._now(), stop_reason))
         await self._conversation.settled()
 
     async def resume(self) -> None:
@@ -135,10 +140,16 @@ class RunTurn(Turn):
             await self._finish_step(Usage.zero())
 
     async def text(self, delta: str) -> None:
-        await self._conversation.delta("message", self._run_id, delta)
+        await self._say("message", delta)
 
     async def reasoning(self, delta: str) -> None:
-        await self._conversation.delta("reasoning", self._run_id, delta)
+        await self._say("reasoning", delta)
+
+    async def _say(self, kind: Literal["message", "reasoning"], delta: str) -> None:
+        step = self._run.step
+        if step is None or step.finished or step.whole:
+            raise IllegalTransition("the model speaks outside a step, or after its answer was whole")
+        await self._conversation.delta(kind, self._run_id, checked(delta, str))
 
     async def discard(self) -> None:
         self._commit(self._session.discard_call(self._run_id, "retried", self._now()))
@@ -146,6 +157,12 @@ class RunTurn(Turn):
     # -- doing -----------------------------------------------------------------------------------------
 
     async def call_tools(self, calls: Sequence[RequestedCall]) -> None:
+        calls = [
+            RequestedCall(checked(c.call_id, str), checked(c.name, str), checked(c.arguments, dict[str, Any]))
+            for c in calls
+        ]
+        if not calls:
+            return
         tools = [self._workshop.tools.get(call.name) for call in calls]
         requests = [
             self._request(call, tool.description if tool else None) for call, tool in zip(calls, tools, strict=True)
@@ -181,6 +198,6 @@ class RunTurn(Turn):
 
     async def ask(self, prompt: str, *, choices: list[Choice] | None = None, allow_other: bool = False) -> Any:
         question = clarification(
-            prompt, choices=choices, allow_other=allow_other, multiple=False, title=None, call_id=None
+            checked(prompt, str), choices=choices, allow_other=allow_other, multiple=False, title=None, call_id=None
         )
         return answer_to(await self._questions.ask(question))

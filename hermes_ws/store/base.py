@@ -60,14 +60,16 @@ class StoredEvent(NamedTuple):
 class RunRow(NamedTuple):
     """A run, findable by its id alone. ``options`` is what ``run.start`` asked for, encoded.
 
-    Beside it a store keeps the head that the conversation had with the commit that wrote the row. A row of a run that
-    has ended takes the run's remembered approvals with it.
+    Beside it a store keeps the head that the conversation had with the commit that wrote the row, if the run ``began``:
+    the end of one that was cancelled in the queue says nothing about the deltas before it. A row of a run that has
+    ended takes the run's remembered approvals with it.
     """
 
     run_id: str
     status: str
     options: bytes
     updated_at: int
+    began: bool = True
 
 
 class InteractionRow(NamedTuple):
@@ -204,6 +206,10 @@ class Store(Protocol):
 
     async def run(self, ref: ConversationRef, run_id: str) -> RunRow | None:
         """A run of the conversation, also one that has ended."""
+        ...
+
+    async def weight(self, ref: ConversationRef) -> int:
+        """What the events of a conversation weigh together, in bytes; 0 if there is none."""
         ...
 
     async def delete(self, ref: ConversationRef) -> bool:

@@ -22,7 +22,7 @@ import structlog
 from hermes_ws.errors import DataDirError
 from hermes_ws.store.base import ConversationRef
 
-__all__ = ["LOG", "DataDirectory", "Folders"]
+__all__ = ["LOG", "DataDirectory", "Discarded", "Folders", "restore"]
 
 log = structlog.get_logger("hermes_ws.store")
 
@@ -31,6 +31,17 @@ LOG: Final = "hermes-ws.db"
 _WORK: Final = "hermes-ws-work"
 _OUTPUTS: Final = "hermes-ws-outputs"
 _TRASH: Final = "hermes-ws-trash"
+
+
+Discarded = list[tuple[Path, Path]]
+"""Where files are now, and where they were."""
+
+
+def restore(discarded: Discarded) -> None:
+    """Put what was discarded back, as far as it goes."""
+    for now, before in discarded:
+        with suppress(OSError):
+            now.rename(before)
 
 
 class Folders:
@@ -53,11 +64,20 @@ class Folders:
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    def discard(self, ref: ConversationRef) -> None:
-        """Take a conversation's files away, at once; :meth:`empty_trash` removes them. Raises OSError if they stay."""
+    def discard(self, ref: ConversationRef) -> Discarded:
+        """Take a conversation's files away, at once; :meth:`empty_trash` removes them, :func:`restore` brings them
+        back. Raises OSError, with everything where it was, if they cannot be taken away."""
+        moved: Discarded = []
         for folder in (self.root / _WORK, self.root / _OUTPUTS):
-            with suppress(FileNotFoundError):
-                self._to_trash(folder / _name(ref))
+            path = folder / _name(ref)
+            try:
+                moved.append((self._to_trash(path), path))
+            except FileNotFoundError:
+                continue
+            except OSError:
+                restore(moved)
+                raise
+        return moved
 
     def _to_trash(self, path: Path) -> Path:
         """Move ``path`` into the trash. If that is on another file system, into a trash beside it."""

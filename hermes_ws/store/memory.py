@@ -84,7 +84,7 @@ class MemoryStore:
         kept.events += [StoredEvent(seq, data) for seq, data in enumerate(batch.events, batch.head + 1)]
         kept.deltas += batch.deltas
         kept.runs |= {row.run_id: row for row in batch.runs}
-        kept.run_heads |= {row.run_id: kept.head for row in batch.runs}
+        kept.run_heads |= {row.run_id: kept.head for row in batch.runs if row.began}
         kept.interactions |= {row.interaction_id: row for row in batch.interactions}
         kept.commands |= {(row.principal, row.command_id): row for row in batch.commands}
         self._rules |= {row.rule_id: (batch.ref, row) for row in batch.rules}
@@ -115,6 +115,10 @@ class MemoryStore:
             runs=[row for row in kept.runs.values() if row.status not in _ENDED],
             rules=self._rules_of(ref),
         )
+
+    async def weight(self, ref: ConversationRef) -> int:
+        kept = self._conversations.get(ref)
+        return kept.weight().bytes if kept else 0
 
     async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
         kept = self._conversations.get(ref)
@@ -191,7 +195,7 @@ class MemoryStore:
         freed = Freed(0, 0)
         for kept in self._conversations.values():
             ended = [row.run_id for row in kept.runs.values() if row.status in _ENDED and row.updated_at < before]
-            upto = max((kept.run_heads[run_id] for run_id in ended), default=0)
+            upto = max((kept.run_heads.get(run_id, 0) for run_id in ended), default=0)
             stays = [event.seq > upto or not delta for event, delta in zip(kept.events, kept.deltas, strict=True)]
             whole = kept.weight()
             kept.events, kept.deltas = list(compress(kept.events, stays)), list(compress(kept.deltas, stays))

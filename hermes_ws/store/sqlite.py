@@ -212,6 +212,11 @@ class SqliteStore:
             rules=[RuleRow(*row) for row in rules],
         )
 
+    async def weight(self, ref: ConversationRef) -> int:
+        found = await self._all(_KEY, *ref)
+        lines = await self._all(_LINE, found[0][0]) if found else []
+        return int(lines[0][3]) if lines else 0
+
     async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
         rows = await self._all(_PAGE, *ref, after, max_bytes, limit)
         return page_of([StoredEvent._make(row) for row in rows], max_bytes)

@@ -298,7 +298,7 @@ class Writer:
             self._put_run(db, key, run, batch.head + len(batch.events))
 
     def _put_run(self, db: sqlite3.Connection, key: int, run: RunRow, head: int) -> None:
-        row = (run.run_id, key, run.status, run.options, run.updated_at, head)
+        row = (run.run_id, key, run.status, run.options, run.updated_at, head if run.began else None)
         if db.execute(_PUT_RUN, row).fetchall() == [(1,)]:
             db.execute("DELETE FROM rules WHERE conversation = ? AND run_id = ?", (key, run.run_id))
 

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from hermes_ws.preview import cut
+
 __all__ = ["OutputKeeper"]
 
 _SLICE: Final = 65_536
@@ -64,7 +66,7 @@ class OutputKeeper:
             self._keep(unkept)
 
     def _keep(self, data: bytes) -> None:
-        fitting = _cut(data, self._keep_bytes - self._kept)
+        fitting = cut(data, self._keep_bytes - self._kept)
         self._keeping = len(fitting) == len(data)
         try:
             if self._file is None:
@@ -84,15 +86,15 @@ class OutputKeeper:
         if not self._overflown:
             return self._head.decode(), False
         room = max(0, self._preview_bytes - len(self._marker(self.total_bytes).encode()))
-        head = _cut(bytes(self._head), room * 3 // 4)
+        head = cut(bytes(self._head), room * 3 // 4)
         tail = bytes(self._tail)[-(room // 4) :] if room >= 4 else b""
         ending = tail.decode("utf-8", "ignore")  # which drops the rest of a character that the cut went through
-        cut = self.total_bytes - len(head) - len(ending.encode())
-        marker = _cut(self._marker(cut).encode(), self._preview_bytes)
+        missing = self.total_bytes - len(head) - len(ending.encode())
+        marker = cut(self._marker(missing).encode(), self._preview_bytes)
         return f"{head.decode()}{marker.decode()}{ending}", True
 
-    def _marker(self, cut: int) -> str:
-        return f"\n[{cut} bytes are left out here; {self._whereabouts()}]\n"
+    def _marker(self, missing: int) -> str:
+        return f"\n[{missing} bytes are left out here; {self._whereabouts()}]\n"
 
     def _whereabouts(self) -> str:
         if self._failure:
@@ -120,8 +122,3 @@ def _create(path: Path) -> BinaryIO:
     file = os.fdopen(os.open(path, _NEW, 0o600), "wb", buffering=_SLICE)
     os.fchmod(file.fileno(), 0o600)  # it may be there already, from an attempt before a crash
     return file
-
-
-def _cut(data: bytes, limit: int) -> bytes:
-    """At most ``limit`` bytes, and no part of a character."""
-    return data if len(data) <= limit else data[: max(0, limit)].decode("utf-8", "ignore").encode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import re
 import time
 from collections.abc import MutableMapping, Sequence
@@ -26,6 +27,7 @@ from hermes_ws.errors import CommandCode, CommandError, FrameError, HermesError,
 from hermes_ws.protocol import PROTOCOL
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import decode_command, encode, invalid_value
+from hermes_ws.protocol.commands import Command
 from hermes_ws.protocol.control import Error, Ok, Skipped
 from hermes_ws.protocol.resources import ConversationList, ConversationSummary, EventPage, TicketGrant, TicketRequest
 from hermes_ws.protocol.schema import documents, sha256
@@ -127,21 +129,22 @@ class App:
             unreadable = Refused(500, "the conversation cannot be read from the log", CloseCode.INTERNAL)
             await _refuse_socket(unreadable, subprotocol, scope, receive, send)
             return
-        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
-        self._sockets += 1
-        try:
-            await serve_socket(
-                self._runtime,
-                conversation,
-                principal,
-                query,
-                self._limits,
-                scope=scope,
-                receive=receive,
-                send=send,
-            )
-        finally:
-            self._sockets -= 1
+        with conversation.held():
+            await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+            self._sockets += 1
+            try:
+                await serve_socket(
+                    self._runtime,
+                    conversation,
+                    principal,
+                    query,
+                    self._limits,
+                    scope=scope,
+                    receive=receive,
+                    send=send,
+                )
+            finally:
+                self._sockets -= 1
 
     async def _admit(self, path: str, scope: MutableMapping[str, Any]) -> tuple[Principal, Conversation, SocketQuery]:
         """Judge a socket before its upgrade. Raises :class:`Refused`."""
@@ -280,22 +283,36 @@ class App:
             command = decode_command(await _body(request, self._limits.frame_bytes))
         except FrameError as refused:
             return _refusal(refused, refused.command_id)
+        caller = Caller(principal, "http")
         if request.path_params["conversation_id"] == "new" and command.id is not None:
-            ref = ref._replace(conversation_id=_name_for(principal, command.id))
-        conversation = await self._runtime.open(ref)
+            conversation = await self._begun_by(command, caller)
+        else:
+            conversation = await self._runtime.open(ref)
         answered: asyncio.Future[Ok | CommandError] = asyncio.get_running_loop().create_future()
 
         def reply(answer: Ok | CommandError) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
-        await dispatch(self._runtime, conversation, command, Caller(principal, "http"), reply)
+        await dispatch(self._runtime, conversation, command, caller, reply)
         answer = await answered
         if isinstance(answer, Ok):
             if answer.conversation_id is None and request.path_params["conversation_id"] == "new":
                 answer = msgspec.structs.replace(answer, conversation_id=conversation.ref.conversation_id)
             return _json(answer)
         return _refusal(answer, command.id)
+
+    async def _begun_by(self, command: Command, caller: Caller) -> Conversation:
+        """The conversation that a command to ``new`` begins: sent again, it finds the same one, as long as its id is
+        remembered."""
+        principal = caller.principal
+        for count in itertools.count():
+            key = "\0".join((principal.namespace, principal.name, command.id or "", str(count)))
+            name = f"conv_{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}"
+            conversation = await self._runtime.open(ConversationRef(principal.namespace, name))
+            if conversation.session.state.epoch is None or await conversation.knows(command, caller):
+                return conversation
+        raise AssertionError("there is always another number")
 
     async def _output(self, request: Request) -> Response:
         """The whole output of a tool call whose preview was cut."""
@@ -355,12 +372,6 @@ class App:
 
     async def _open(self, request: Request) -> Conversation:
         return await self._runtime.open(self._named(request)[1])
-
-
-def _name_for(principal: Principal, command_id: str) -> str:
-    """The name of the conversation that a command to ``new`` begins: sent again, it finds the same one."""
-    key = "\0".join((principal.namespace, principal.name, command_id))
-    return f"conv_{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}"
 
 
 async def _body(request: Request, most: int) -> bytes:

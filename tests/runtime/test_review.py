@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from hermes_ws.agents.base import StopReason, Turn
+from hermes_ws.agents.base import RequestedCall, StopReason, Turn
 from hermes_ws.errors import CommandError, StoreError
 from hermes_ws.protocol.commands import (
     ApprovalsList,
@@ -51,13 +51,22 @@ async def test_thousands_wait_for_one_commit_and_all_are_told(runtime: Runtime, 
         store.let_go()
 
 
-async def test_an_agent_that_speaks_outside_its_step_harms_nobody_else(store: GatedStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["before", "after its calls", "called twice"])
+async def test_an_agent_that_speaks_outside_its_answer_fails_and_harms_nobody_else(
+    store: GatedStore, tmp_path: Path, when: str
+) -> None:
+    """A restart could not tell what such an agent would have done next."""
+
     class Stray:
         default_model = "stray"
 
         async def run(self, turn: Turn) -> StopReason:
-            await turn.text("to nobody")
+            if when == "before":
+                await turn.text("to nobody")
             async with turn.step():
+                await turn.call_tools([RequestedCall("", "list_files", {})])
+                if when == "called twice":
+                    await turn.call_tools([RequestedCall("", "list_files", {})])
                 await turn.text("to everybody")
             return "end"
 
@@ -66,8 +75,8 @@ async def test_an_agent_that_speaks_outside_its_step_harms_nobody_else(store: Ga
         stray, sane = follow(runtime, one), follow(runtime, other)
         await send(runtime, one, RunStart(input="hi", agent="stray"))
         await send(runtime, other, RunStart(input="hi"))
-        await until(lambda: "run.completed" in stray.types and "run.completed" in sane.types)
-        assert stray.events[-1]["output"] == "to everybody"
+        await until(lambda: "run.failed" in stray.types and "run.completed" in sane.types)
+        assert stray.events[-1]["error"]["code"] == "agent_crashed"
 
 
 async def test_a_command_that_the_log_failed_may_be_sent_again_under_its_id(

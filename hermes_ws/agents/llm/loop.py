@@ -15,7 +15,7 @@ import structlog
 from hermes_ws.agents.base import Agent, RequestedCall, Step, StopReason, Turn
 from hermes_ws.agents.llm.model import Finish, Model, ModelRequest, ReasoningDelta, TextDelta, ToolCall
 from hermes_ws.errors import ModelError
-from hermes_ws.history import AssistantTurn, HistoryEntry
+from hermes_ws.history import AssistantTurn
 
 __all__ = ["LlmAgent", "LlmSettings"]
 
@@ -47,29 +47,25 @@ class LlmAgent(Agent):
         return self._model.default_name
 
     async def run(self, turn: Turn) -> StopReason:
-        reason: StopReason = "end"
         while True:
             # Text that no step is left to hear is not taken: the run's end gives it a run of its own, or gives it back.
             if 0 < turn.steps_taken < turn.max_steps:
                 await turn.take_steering()
-            if not self._goes_on(turn.history()):
-                return reason
+            history = turn.history()
+            last = history[-1]
+            if isinstance(last, AssistantTurn) and not self._model.goes_on(history):
+                return last.stop_reason or "end"
             if turn.steps_taken >= turn.max_steps:
                 return "max_steps"
             async with turn.step() as step:
-                reason = await self._step(turn, step)
+                await self._step(turn, step)
 
-    def _goes_on(self, history: list[HistoryEntry]) -> bool:
-        """Whether it is the model's turn: people or tools spoke last, or the model wants to go on by itself."""
-        return not isinstance(history[-1], AssistantTurn) or self._model.goes_on(history)
-
-    async def _step(self, turn: Turn, step: Step) -> StopReason:
+    async def _step(self, turn: Turn, step: Step) -> None:
         """One model call, made again while that may help, and the tools it asks for."""
         finish, calls = await self._answer(turn)
-        step.usage = finish.usage or step.usage
+        step.usage, step.stop_reason = finish.usage or step.usage, finish.reason
         if calls:
             await turn.call_tools([RequestedCall(call.call_id, call.name, call.arguments) for call in calls])
-        return finish.reason
 
     async def _answer(self, turn: Turn) -> tuple[Finish, list[ToolCall]]:
         attempt = 1
