@@ -127,26 +127,32 @@ async def test_a_second_question_about_an_edit_stays_open_and_the_edit_with_it(
     assert len(of(log, "interaction.requested")) == 2
 
 
-async def test_what_an_interrupted_call_had_printed_is_a_preview_and_whole_at_its_address(
-    crashing: Crashing, tmp_path: Path
-) -> None:
+async def printed_and_died(crashing: Crashing) -> tuple[Server, Json]:
+    """A call that had printed a lot when its server died: the next server, and how the call ended."""
     server, conversation = crashing.start(), fresh()
     await server.post(conversation, AUTO)
-    script = "/run seq 1 30000; echo printed >&2; sleep 30"
     async with server.socket(conversation, after=0) as socket:
-        await socket.ok("run.start", input=script)
-        while "30000\n" not in "".join(e.get("chunk", "") for e in socket.of("tool.output")):
+        await socket.ok("run.start", input="/run seq 1 30000; sleep 30")
+        while "30000\n" not in "".join(e["chunk"] for e in socket.of("tool.output")):
             await socket.recv()
         server.kill()
     server = crashing.start()
-    completed = one(await finished(server, conversation), "tool.completed")
+    return server, one(await finished(server, conversation), "tool.completed") | {"conversation": conversation}
+
+
+async def test_what_an_interrupted_call_had_printed_is_a_preview(crashing: Crashing) -> None:
+    _, completed = await printed_and_died(crashing)
     assert completed["status"] == "interrupted"
     assert completed["truncated"] is True
     assert len(completed["output"].encode()) < 2 * PREVIEW
+
+
+async def test_what_was_seen_of_an_interrupted_call_s_output_is_all_at_its_address(crashing: Crashing) -> None:
+    server, completed = await printed_and_died(crashing)
+    address = f"/api/conversations/{completed['conversation']}/tool-calls/{completed['call_id']}/output"
     async with server.http() as http:
-        call = completed["call_id"]
-        kept = await http.get(f"/api/conversations/{conversation}/tool-calls/{call}/output")
-    assert kept.text.startswith("".join(f"{n}\n" for n in range(1, 30_001)))
+        kept = (await http.get(address)).text
+    assert kept.startswith("".join(f"{n}\n" for n in range(1, 30_001))), f"{len(kept)} characters, {kept[-40:]!r}"
 
 
 async def test_an_approval_that_was_revoked_stays_revoked(crashing: Crashing) -> None:
