@@ -146,8 +146,9 @@ async def test_a_run_that_a_crash_cut_short_goes_on_once_the_server_is_back(
         if script.startswith("/a"):
             asked = open_interactions(socket.log)[0]
             await socket.ok("interaction.reply", interaction_id=asked["interaction_id"], answers={"answer": "very"})
-        final = await socket.until_final(waiting["run_id"])
-        assert final["type"] == "run.completed"
+        if not any(e["run_id"] == waiting["run_id"] for e in socket.of("run.completed")):
+            final = await socket.until_final(waiting["run_id"])
+            assert final["type"] == "run.completed"
     log = await server.log(conversation)
     assert log[: len(seen)] == seen
     expect_whole(log)
