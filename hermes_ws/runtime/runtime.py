@@ -378,6 +378,15 @@ class Runtime:
     def uptime(self) -> float:
         return time.monotonic()
 
+    def look_at_clock(self) -> None:
+        """If somebody has set the wall clock, tell the conversations: to a run at work that is no time that passed."""
+        clock_ms = self.now() - self.uptime() * 1000
+        jumped_ms, self._clock_ms = round(clock_ms - self._clock_ms), clock_ms
+        if abs(jumped_ms) > CLOCK_JUMP_MS:
+            log.warning("clock.jumped", by_ms=jumped_ms)
+            for conversation in tuple(self._conversations.values()):
+                conversation.clock_jumped(jumped_ms)
+
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._tasks.start_soon(self._guarded, work)
 
@@ -490,13 +499,8 @@ class Runtime:
 
     def _beat(self) -> None:
         """Heartbeats for those who hear nothing, and out of memory with what nobody uses."""
+        self.look_at_clock()
         uptime = self.uptime()
-        clock_ms = self.now() - uptime * 1000
-        jumped_ms, self._clock_ms = round(clock_ms - self._clock_ms), clock_ms
-        if abs(jumped_ms) > CLOCK_JUMP_MS:
-            log.warning("clock.jumped", by_ms=jumped_ms)
-            for conversation in tuple(self._conversations.values()):
-                conversation.clock_jumped(jumped_ms)
         for conversation in tuple(self._conversations.values()):
             for reader in tuple(conversation.readers):
                 reader.beat(uptime)

@@ -102,7 +102,6 @@ async def test_a_question_expires_when_the_clock_jumps_beyond_its_deadline_and_o
     assert "Traceback" not in server.errors, server.errors
 
 
-@pytest.mark.xfail(strict=True, reason="a jump is noticed up to a second late; a deadline that it passed fires before")
 async def test_events_flow_while_the_clock_jumps_about(crashing: Crashing, clock: Clock, tmp_path: Path) -> None:
     server = crashing.start()
     async with company(server) as people:
