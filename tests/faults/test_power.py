@@ -31,7 +31,7 @@ def promised(watched: Watched, epoch: str) -> int:
     seen = watched.journal.seen[epoch]
     acknowledged = [ok["at"] for sent in watched.journal.sent.values() for ok in sent.oks if "snapshot" not in ok]
     events = [seq for seq, raw in seen.items() if json.loads(raw)["type"] not in DELTAS]
-    return max([*events, *acknowledged])
+    return int(max([*events, *acknowledged]))
 
 
 def expect_prefix(watched: Watched, epoch: str, log: list[Json], kept: int) -> None:
