@@ -24,6 +24,7 @@ from hermes_ws.decisions import Answer, Ask
 from hermes_ws.entities import ToolCall
 from hermes_ws.errors import CommandError, HermesError, StoreError, ToolError
 from hermes_ws.protocol.values import Choice, InteractionTool, OnExpire, Risk, ToolDescription
+from hermes_ws.reports import INTERRUPTED
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.questions import UNANSWERED, Questions, answer_to, clarification
@@ -52,7 +53,7 @@ class Workshop:
 class Outcome:
     """What a call came to, as ``tool.completed`` tells it. ``output`` None: what the call printed."""
 
-    status: Literal["ok", "error", "denied", "cancelled"]
+    status: Literal["ok", "error", "denied", "cancelled", "interrupted"]
     output: str | None
     result: ToolResult | None = None
 
@@ -107,14 +108,10 @@ class Call(ToolContext):
             self._complete(outcome)
 
     async def _attempt(self) -> Outcome:
-        if self._tool is None:
-            return Outcome(
-                "error", f"there is no tool {self._name!r}; there are {', '.join(sorted(self._workshop.tools))}"
-            )
-        tool = self._tool.description
-        refusal = await self._admitted(tool)
-        if refusal is not None:
-            return refusal
+        refusal = await self._refused()
+        if refusal is not None:  # a call in flight that may not be made again has run, as far as it came
+            return Outcome("interrupted", f"{INTERRUPTED}\n{refusal.output}") if self._in_flight else refusal
+        assert self._tool is not None
         if not self._in_flight:
             conversation = self._conversation
             conversation.flush()
@@ -124,6 +121,16 @@ class Call(ToolContext):
             await conversation.settled()
         result = checked(await self._tool.call(self, self._arguments), ToolResult)
         return Outcome("error" if result.is_error else "ok", result.output, result)
+
+    async def _refused(self) -> Outcome | None:
+        """Why the call is not made, or None."""
+        if self._tool is None:
+            known = ", ".join(sorted(self._workshop.tools))
+            return Outcome("error", f"there is no tool {self._name!r}; there are {known}")
+        try:
+            return await self._admitted(self._tool.description)
+        except ToolError as wrong:
+            return Outcome("error", str(wrong))
 
     async def _admitted(self, tool: ToolDescription) -> Outcome | None:
         """Have the call judged, and people asked as long as policy wants it. A refusal, or None.

@@ -48,8 +48,17 @@ class CommandIds:
     """The command ids of one conversation. ``complete``: it began in this process, so the log knows no others."""
 
     def __init__(
-        self, store: Store, ref: ConversationRef, *, now: Callable[[], int], most: int, complete: bool
+        self,
+        store: Store,
+        ref: ConversationRef,
+        *,
+        now: Callable[[], int],
+        most: int,
+        complete: bool,
+        refuse: Callable[..., None],
     ) -> None:
+        """``refuse(error, *replies)`` tells of a refusal when what it rests on is committed."""
+        self._refuse = refuse
         self._store = store
         self._ref = ref
         self._now = now
@@ -75,7 +84,7 @@ class CommandIds:
             except BaseException as error:
                 if self._known.get(key) is done:
                     del self._known[key]
-                _answer(done, error if isinstance(error, CommandError) else self._failed(error))
+                self._refuse(error if isinstance(error, CommandError) else self._failed(error), *done.waiting)
                 if not isinstance(error, Exception):
                     raise
 

@@ -60,7 +60,7 @@ async def dispatch(
                     command, caller, reply, lambda: _do(runtime, conversation, command, caller, reply)
                 )
         except CommandError as refused:
-            reply(refused)
+            conversation.refuse(refused, reply)
         except StoreError as error:
             reply(refusal(error))
 
@@ -87,6 +87,8 @@ async def _do(runtime: Runtime, conversation: Conversation, command: Command, ca
 
 async def _read(runtime: Runtime, conversation: Conversation, command: Command, caller: Caller) -> Ok:
     at = conversation.committed
+    if isinstance(command, (ToolsList, ApprovalsList)):  # what they tell of must not be undone by a crash
+        await conversation.settled()
     match command:
         case Ping():
             return Ok(id=command.id, at=at, head=at)

@@ -180,7 +180,12 @@ class Conversation:
         self._drained: asyncio.Event | None = None
         self._advanced: asyncio.Event | None = None
         self._ids = CommandIds(
-            self.store, ref, now=host.now, most=settings.recent_commands, complete=self.session.state.epoch is None
+            self.store,
+            ref,
+            now=host.now,
+            most=settings.recent_commands,
+            complete=self.session.state.epoch is None,
+            refuse=self.refuse,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._wake_due = False
@@ -502,6 +507,18 @@ class Conversation:
         if self.dead:
             raise CommandError("internal", "the conversation is being reloaded; send the command again")
         await self._ids.once(command, caller, reply, do)
+
+    def refuse(self, refused: CommandError, *replies: Reply) -> None:
+        """Tell of a refusal once what it rests on is committed: a crash must not make it untrue."""
+
+        def then(error: StoreError | None) -> None:
+            for reply in replies:
+                reply(refused if error is None else refusal(error))
+
+        if self.dead:
+            then(None)
+        else:
+            self.commit(Decision(), then)
 
     async def knows(self, command: Command, caller: Caller) -> bool:
         """Whether the command's id was used here in the last 24 h."""

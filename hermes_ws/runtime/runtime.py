@@ -479,6 +479,8 @@ class Runtime:
         except StoreError:
             return ErrorInfo(code="agent_crashed", message="the log could not be written", retryable=True)
         except Exception as crash:  # an agent is somebody else's code; its crash is the run's outcome
+            if conversation.dead:
+                return ErrorInfo(code="agent_crashed", message="the conversation was let go of", retryable=True)
             log.exception("agent.crashed", agent=agent_name, run_id=run_id)
             message = f"the agent crashed: {type(crash).__name__}"
             return ErrorInfo(code="agent_crashed", message=message, retryable=True)
@@ -556,6 +558,8 @@ class Runtime:
         self._closing = True
         for conversation in self._conversations.values():
             conversation.let_go()
+        for work in self._work.values():
+            work.scope.cancel()
 
     async def _quiet(self) -> None:
         """Wait until no agent is at work; one that waits for a person is not waited for."""

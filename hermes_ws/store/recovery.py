@@ -41,10 +41,13 @@ def mark_open(path: Path, *, busy_timeout_s: float) -> Witness:
     """Say that the log is open from now on; first, if it was not closed, put right what that may have cost."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_s)) as db:
         db.execute("PRAGMA synchronous = FULL")
+        if not db.execute("SELECT 1 FROM meta WHERE name = ?", (_MARKER,)).fetchone():
+            witness = Witness(witness_path(path))  # first: a marker without a witness says that the worst has happened
+            with transaction(db):
+                db.execute("INSERT INTO meta (name, value) VALUES (?, 1)", (_MARKER,))
+            return witness
         with transaction(db):
-            if db.execute("SELECT 1 FROM meta WHERE name = ?", (_MARKER,)).fetchone():
-                _begin_new_epochs(db, witness_path(path))
-            db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, 1)", (_MARKER,))
+            _begin_new_epochs(db, witness_path(path))
     return Witness(witness_path(path))
 
 

@@ -105,13 +105,15 @@ class Witness:
 
 def _made(path: Path) -> mmap.mmap:
     """The file, with its space allocated: a store into a page that the disk has no room for would end the process."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    new = path.with_name(path.name + ".new")
+    handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         header = _HEADER.pack(_MAGIC, boot_id() or b"", 0)
         os.pwrite(handle, header.ljust(_FILE_BYTES, b"\0"), 0)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(handle, 0, _FILE_BYTES)
         os.ftruncate(handle, _FILE_BYTES)
+        new.replace(path)  # whole or not at all, whenever we die
         return mmap.mmap(handle, _FILE_BYTES)
     finally:
         os.close(handle)

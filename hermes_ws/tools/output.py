@@ -72,6 +72,7 @@ class OutputKeeper:
             if self._file is None:
                 self._file = _create(self._path)
             self._file.write(fitting)
+            self._file.flush()  # what is told of it must be there, also if the server dies
         except OSError as error:
             self._fail(error)
         else:
