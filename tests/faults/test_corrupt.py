@@ -159,20 +159,18 @@ def start_in_vain(data: Path) -> str:
     return line
 
 
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        ("header", "not a database"),
-        ("text", "not a database"),
-        ("schema", "damaged"),
-        ("truncated", "damaged"),
-        ("foreign", "something else"),
-        ("directory", "unable to open"),
-    ],
-)
-async def test_what_is_no_log_is_refused_at_the_start_and_left_as_it_is(
-    make_server: MakeServer, damage: str, says: str
-) -> None:
+DAMAGES = {
+    "header": "not a database",
+    "text": "not a database",
+    "schema": "damaged",
+    "truncated": "damaged",
+    "foreign": "something else",
+    "directory": "unable to open",
+}
+"""What was done to the file, and what is said of it."""
+
+
+async def test_what_is_no_log_is_refused_at_the_start_and_left_as_it_is(make_server: MakeServer) -> None:
     server, conversation = make_server(), fresh()
     await begin(server, conversation)
     server.terminate()
@@ -182,14 +180,14 @@ async def test_what_is_no_log_is_refused_at_the_start_and_left_as_it_is(
     whole = path.read_bytes()
     for beside in ("-wal", "-shm"):
         path.with_name(path.name + beside).unlink(missing_ok=True)
-    spoil(path, damage, whole)
-    before = path.read_bytes() if path.is_file() else b""
-    assert says in start_in_vain(server.data)
-    if path.is_file():
-        assert path.read_bytes() == before, "what may still be saved is not touched"
-        path.write_bytes(whole)
-    else:
-        path.rmdir()
+    for damage, says in DAMAGES.items():
+        spoil(path, damage, whole)
+        before = path.read_bytes() if path.is_file() else b""
+        assert says in start_in_vain(server.data), damage
+        if path.is_file():
+            assert path.read_bytes() == before, f"{damage}: what may still be saved is not touched"
+        else:
+            path.rmdir()
         path.write_bytes(whole)
     server = make_server(data=server.data)
     await answered(server, conversation)

@@ -46,7 +46,7 @@ async def epoch_of(server: Server, conversation: str) -> str:
     return str(page["epoch"])
 
 
-@pytest.mark.parametrize("witness", ["kept", "of another boot", "lost"])
+@pytest.mark.parametrize("witness", ["kept", "of another boot", "lost"] if LONG else ["kept", "of another boot"])
 @pytest.mark.parametrize("left", ["what was synced", "some more"] if LONG else ["some more"])
 async def test_what_a_power_cut_leaves(
     make_server: MakeServer, powers: list[Power], tmp_path: Path, witness: str, left: str
@@ -125,7 +125,7 @@ async def test_a_power_cut_that_takes_nothing_that_was_told_changes_no_epoch(
         assert one(await watched.verdict(), "run.completed")["output"] == "well"
 
 
-@pytest.mark.parametrize("kills", [3])
+@pytest.mark.parametrize("kills", [3 if LONG else 2])
 async def test_kill_9_changes_no_epoch(make_server: MakeServer, kills: int) -> None:
     server, conversation = make_server(), fresh()
     async with company(server) as people:

@@ -16,7 +16,7 @@ from tests.faults.torture import SETTINGS
 from tests.faults.watched import LONG, SEED, company
 from tests.wire import processes_with
 
-SECONDS = 60.0 if LONG else 5.0
+SECONDS = 60.0 if LONG else 3.5
 KILLS = 10 if LONG else 2
 
 

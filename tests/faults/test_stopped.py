@@ -18,8 +18,9 @@ from tests.faults.watched import LONG, company
 from tests.wire import Server, fresh, processes_with
 
 STILL_S = 60.0 if LONG else 3.0
-SETTINGS = "[server]\nping_interval_s = 1.0\nping_timeout_s = 1.0\n[readers]\nstall_s = 1.0\nheartbeat_s = 1.0\n"
+SMALL = "[server]\nping_interval_s = 1.0\nping_timeout_s = 1.0\n[readers]\nstall_s = 1.0\nheartbeat_s = 1.0\n"
 """So small that everything that watches the clock has a reason to stir."""
+SETTINGS = [pytest.param(SMALL, id="small times"), *([pytest.param(None, id="defaults")] if LONG else [])]
 
 
 @asynccontextmanager
@@ -33,7 +34,7 @@ async def stopped(server: Server) -> AsyncIterator[None]:
 
 
 @pytest.mark.timeout(300 if LONG else 120)
-@pytest.mark.parametrize("settings", [SETTINGS, None], ids=["small times", "defaults"])
+@pytest.mark.parametrize("settings", SETTINGS)
 async def test_a_server_that_stood_still_goes_on(make_server: MakeServer, tmp_path: Path, settings: str | None) -> None:
     server, marks = make_server(settings=settings), tmp_path / "marks"
     async with company(server) as people:
