@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakeServer
+from tests.faults.launch import CLOCK, MODULE
 from tests.wire import Json, Server, Socket, fresh, terminals
 
 
@@ -31,6 +33,25 @@ async def test_a_repeated_id_is_answered_again_and_done_once(server: Server) -> 
     for copy in (again, across, over_http):
         assert copy == first | {"duplicate": True}
     assert len([e for e in await server.log(conversation) if e["type"] == "run.started"]) == 1
+
+
+async def test_an_id_that_begins_a_conversation_begins_another_one_when_it_is_forgotten(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    """As of a job that sends the same one every day."""
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+    server = make_server(module=MODULE, environment={CLOCK: str(clock)})
+    daily = {"type": "run.start", "id": "daily", "input": "hi"}
+    first = await server.post("new", daily)
+    assert await server.post("new", daily) == first | {"duplicate": True}
+    clock.write_text(str(25 * 3_600_000))
+    second = await server.post("new", daily)
+    assert "duplicate" not in second
+    assert second["conversation_id"] != first["conversation_id"]
+    assert await server.post("new", daily) == second | {"duplicate": True}
+    for conversation in (first["conversation_id"], second["conversation_id"]):
+        assert len([e for e in await server.log(conversation) if e["type"] == "run.started"]) == 1
 
 
 async def test_an_id_with_another_body_is_refused(server: Server) -> None:

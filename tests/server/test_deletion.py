@@ -52,6 +52,17 @@ async def test_everything_of_it_is_gone_and_its_readers_are_told(make_server: Ma
     assert "Traceback" not in server.errors
 
 
+async def test_who_waits_for_a_conversation_that_is_yet_to_begin_is_not_told_that_it_was_deleted(
+    server: Server,
+) -> None:
+    conversation = fresh()
+    async with server.socket(conversation) as socket:
+        await socket.greeted()
+        assert await delete(server, conversation) == 404
+        await socket.run("hi")
+        expect_contiguous(socket.log)
+
+
 async def test_a_run_at_work_is_ended_with_all_its_processes(server: Server) -> None:
     conversation, seconds = fresh(), f"71.{fresh()[2:8].translate(str.maketrans('abcdef', '123456'))}"
     async with server.socket(conversation) as socket:
