@@ -57,8 +57,6 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Newest items in a snapshot."""
     snapshot_bytes: AtLeastOne = 786_432
     """What those items may weigh together; common clients take no frame over 1 MiB."""
-    preview_bytes: AtLeastOne = 32_768
-    """What ``tool.completed`` shows of the output of a call that a stop or a restart cut off."""
     config_bytes: AtLeastOne = 262_144
     """What a conversation's configuration may weigh."""
 

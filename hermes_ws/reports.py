@@ -15,6 +15,7 @@ from hermes_ws.entities import Message, Reasoning, Run, Step, ToolCall
 from hermes_ws.errors import CommandError, IllegalTransition
 from hermes_ws.preview import preview
 from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.codec import decode_event, encode
 from hermes_ws.protocol.values import AnswerableBy, By, ContentPart, ErrorInfo, Input, TextPart, Usage
 from hermes_ws.state import State
 
@@ -37,6 +38,9 @@ INTERRUPTED: Final = (
 """What the model is told of a call that a restart found in flight."""
 
 
+_DELTAS: Final = (ev.MessageDelta, ev.ReasoningDelta, ev.ToolOutput)
+
+
 class Reports:
     """See the top of the module."""
 
@@ -48,8 +52,13 @@ class Reports:
         limits: SessionLimits,
         resolve_agent: Callable[[str | None, str | None], tuple[str, str]],
         options: Mapping[str, RunOptions] | None = None,
+        preview_bytes: int = 32_768,
     ) -> None:
-        """``resolve_agent`` turns the configured agent and model (None: the default) into their names."""
+        """``resolve_agent`` turns the configured agent and model (None: the default) into their names.
+
+        ``preview_bytes``: what ``tool.completed`` shows of the output of a call that a stop or a restart cut off.
+        """
+        self._preview_bytes = preview_bytes
         self.state = state
         self.limits = limits
         self.options: dict[str, RunOptions] = dict(options or {})
@@ -72,6 +81,10 @@ class Reports:
 
     def _emit(self, event_class: Callable[..., AnyEvent], /, **fields: Any) -> AnyEvent:
         event = event_class(seq=self.state.head + 1, ts=self._now, **fields)
+        if (
+            event_class not in _DELTAS
+        ):  # some of it may be from somebody else's code; what is in the log must be readable
+            decode_event(encode(event))
         self.state.apply(event)
         self._decision.events.append(event)
         return event
@@ -391,7 +404,7 @@ class Reports:
 
     def _printed(self, call: ToolCall, note: str = "") -> dict[str, Any]:
         """What a call that did not end by itself had printed, as a preview, with a note to the model."""
-        output, truncated = preview(call.output, self.limits.preview_bytes)
+        output, truncated = preview(call.output, self._preview_bytes)
         return {"output": f"{output}\n{note}" if output and note else output or note, "truncated": truncated}
 
     def _close_steers(self, run: Run, stopped: bool) -> list[tuple[str, str, By]]:

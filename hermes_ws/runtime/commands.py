@@ -238,7 +238,8 @@ async def _copy(
     source: Conversation, there: Conversation, boundary: str | None, command: ConversationFork, caller: Caller
 ) -> None:
     loaded = await source.store.load(source.ref)
-    assert loaded is not None
+    if loaded is None:
+        raise CommandError("not_found", "the conversation was deleted")
     events = [decode_event(event.data) for event in loaded.events]
     names = {run_id: new_id("run") for run_id in _ended_runs(events, boundary)}
     options = {new: await _options(source, run_id, names) for run_id, new in names.items()}

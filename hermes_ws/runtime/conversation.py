@@ -26,7 +26,7 @@ import msgspec
 import structlog
 
 from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions
-from hermes_ws.errors import CommandError, ConversationDeleted, IllegalTransition, StoreError
+from hermes_ws.errors import CommandError, ConversationDeleted, IllegalTransition, LogConflict, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode
@@ -534,7 +534,7 @@ class Conversation:
             decision = self.session.command(
                 command, by=caller.by, role=caller.principal.role, via=caller.via, now=self.now(), earlier=earlier
             )
-        except CommandError:
+        except Exception:
             if created:
                 self.session = self._make_session()
             raise
@@ -598,6 +598,11 @@ class Conversation:
         self.session.options |= options
         self.commit(Decision(events=events), command=command)
 
+    def take_up_in(self, pause_s: float) -> None:
+        """:meth:`take_up` after a while, or as soon as a commit succeeds."""
+        if not self._taken_up:
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self.take_up)
+
     def take_up(self, retry_s: float = 1.0) -> None:
         """After a restart: go on with what the log says was under way.
 
@@ -618,6 +623,8 @@ class Conversation:
                 self.flush()
                 self.commit(self._host.take_up(self))
                 self._arm()
+            elif isinstance(error, LogConflict):
+                self.drop(error)
             else:
                 log.warning("conversation.not_taken_up", conversation=self.ref.conversation_id, error=str(error))
                 again_s = min(retry_s * 2, TAKE_UP_MAX_S)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from hermes_ws.runtime.turn import AgentSettings, RunTurn
 from hermes_ws.session import Session
 from hermes_ws.state import State
 from hermes_ws.store.base import ConversationRef, Loaded, Store, StoredEvent
-from hermes_ws.store.directory import DataDirectory, restore
+from hermes_ws.store.directory import DataDirectory
 from hermes_ws.tools.base import Tool, ToolSettings
 from hermes_ws.tools.leftovers import end_marked, mark
 
@@ -56,7 +57,9 @@ QUIET_POLL_S = 0.05
 CLOCK_JUMP_MS = 1_500
 """More than this between two beats, by the wall clock against the steady one, and somebody has set the clock."""
 RETAKE_FIRST_S, RETAKE_MAX_S = 1.0, 60.0
-"""Waits between tries to read a conversation whose runs have to go on."""
+"""Waits between tries to go on with the runs of a conversation that could not be read or written."""
+FORGET_DROPS_S = 600.0
+"""After so long without a failed commit, waits begin at the first again."""
 DELTA_PAGE, DELTA_PAGE_BYTES = 10_000, 8_388_608
 
 
@@ -85,6 +88,19 @@ class _Work:
 
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class _Drops:
+    """How often commits of a conversation have failed lately, and when the last did."""
+
+    count: int = 0
+    at: float = 0.0
+
+    def pause_s(self, uptime: float) -> float:
+        """How long to leave its runs alone: a model must not be called again and again for a disk that is full."""
+        wait_s = min(RETAKE_FIRST_S * 2.0 ** (self.count - 1), RETAKE_MAX_S)
+        return max(0.0, self.at + wait_s - uptime)
 
 
 def new_id(prefix: str) -> str:
@@ -144,10 +160,12 @@ class Runtime:
         self._loading: dict[ConversationRef, asyncio.Future[None]] = {}
         self._work: dict[str, _Work] = {}
         self._deleting: dict[ConversationRef, asyncio.Event] = {}
-        self._drops: dict[ConversationRef, int] = {}
+        self._drops: dict[ConversationRef, _Drops] = {}
         self._sweep_soon = asyncio.Event()
         self._clock_ms = self.now() - self.uptime() * 1000
         self._slots = anyio.Semaphore(settings.runs.concurrent)
+        self._expected: Counter[ConversationRef] = Counter()
+        """Who waits for a conversation to be loaded: until they have it, it stays."""
 
     @classmethod
     @asynccontextmanager
@@ -186,7 +204,13 @@ class Runtime:
                 self._make_room()
                 loading = self._loading[ref] = asyncio.get_running_loop().create_future()
                 self._spawn_load(ref, loading)
-            await asyncio.shield(loading)  # and then look again: it may have had to make room already
+            self._expected[ref] += 1
+            try:
+                await asyncio.shield(loading)
+            finally:
+                self._expected[ref] -= 1
+                if not self._expected[ref]:
+                    del self._expected[ref]
 
     def _spawn_load(self, ref: ConversationRef, loading: asyncio.Future[None]) -> None:
         self.spawn(lambda: self._load(ref, loading))
@@ -195,11 +219,14 @@ class Runtime:
         """Let the conversation go that has been idle longest, if as many are in memory as may be."""
         if len(self._conversations) + len(self._loading) < self.settings.conversations.in_memory:
             return
-        idle = [conversation for conversation in self._conversations.values() if conversation.idle]
+        idle = [conversation for conversation in self._conversations.values() if self._may_go(conversation)]
         if not idle:
             message = f"{self.settings.conversations.in_memory} conversations are in use; come back a little later"
             raise CommandError("overloaded", message, retry_after_ms=1000)
         self._evict(min(idle, key=lambda conversation: conversation.used_at))
+
+    def _may_go(self, conversation: Conversation) -> bool:
+        return conversation.idle and conversation.ref not in self._expected
 
     def _evict(self, conversation: Conversation) -> None:
         """Out of memory with it. Who still has it in hand must not work with it any more."""
@@ -229,6 +256,8 @@ class Runtime:
         loading.set_result(None)
         if self._closing:
             conversation.let_go()
+        elif ref in self._drops:
+            conversation.take_up_in(self._drops[ref].pause_s(self.uptime()))
         else:
             conversation.take_up()
 
@@ -261,6 +290,7 @@ class Runtime:
                 new_id=new_id,
                 limits=self.settings.sessions,
                 resolve_agent=self.resolve_agent,
+                preview_bytes=self.settings.tools.preview_bytes,
                 options=options,
             )
 
@@ -279,7 +309,7 @@ class Runtime:
         """The agent that ``name`` (None: the default) means, and the model it will use."""
         name = name or self.settings.default_agent
         agent = self.agents.get(name)
-        return name, model or (agent.default_model if agent else "")
+        return name, model or (agent.default_model if agent else "") or ""
 
     @property
     def conversations(self) -> int:
@@ -299,6 +329,7 @@ class Runtime:
                 await anyio.to_thread.run_sync(self.directory.discard, ref)
             except OSError as error:
                 log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
+        await anyio.to_thread.run_sync(self.directory.put_all_back)
         if deleted:
             self._sweep_soon.set()
         for ref in await self.store.unfinished():
@@ -359,15 +390,18 @@ class Runtime:
         """Files first: what comes after under the same name must not find them. Raises :class:`StoreError`, with
         everything as it was."""
         try:
-            discarded = await anyio.to_thread.run_sync(self.directory.discard, ref)
+            await anyio.to_thread.run_sync(self.directory.set_aside, ref)
         except OSError as error:
             log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
             raise StoreError(f"the files of the conversation cannot be removed: {error.strerror}") from error
         try:
             existed = await self.store.delete(ref)
         except StoreError:
-            await anyio.to_thread.run_sync(restore, discarded)
+            await anyio.to_thread.run_sync(self.directory.put_back, ref)
             raise
+        with suppress(OSError):  # aside they are already; the trash can have them at the next start
+            await anyio.to_thread.run_sync(self.directory.discard, ref)
+        self._drops.pop(ref, None)
         return existed
 
     # -- what conversations ask for --------------------------------------------------------------------
@@ -421,9 +455,9 @@ class Runtime:
             if run_id in self._work:
                 self._work[run_id].scope.cancel()
         if not self._closing and conversation.ref not in self._deleting:
-            drops = self._drops[conversation.ref] = self._drops.get(conversation.ref, 0) + 1
-            wait_s = min(RETAKE_FIRST_S * 2.0 ** (drops - 1), RETAKE_MAX_S)
-            self.spawn(lambda: self._retake(conversation.ref, wait_s))
+            drops = self._drops.setdefault(conversation.ref, _Drops())
+            drops.count, drops.at = drops.count + 1, self.uptime()
+            self.spawn(lambda: self._retake(conversation.ref))
 
     def take_up(self, conversation: Conversation) -> Decision:
         """What a restart makes of the runs of a conversation; or a commit that failed, which is not the run's fault."""
@@ -503,10 +537,12 @@ class Runtime:
         """Heartbeats for those who hear nothing, and out of memory with what nobody uses."""
         self.look_at_clock()
         uptime = self.uptime()
+        for ref in [ref for ref, drops in self._drops.items() if uptime - drops.at > FORGET_DROPS_S]:
+            del self._drops[ref]
         for conversation in tuple(self._conversations.values()):
             for reader in tuple(conversation.readers):
                 reader.beat(uptime)
-            if conversation.idle and uptime - conversation.used_at > self.settings.conversations.idle_s:
+            if self._may_go(conversation) and uptime - conversation.used_at > self.settings.conversations.idle_s:
                 self._evict(conversation)
 
     async def _forget_commands(self, now: int) -> None:

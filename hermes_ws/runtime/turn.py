@@ -124,10 +124,10 @@ class RunTurn(Turn):
         step = Step(self.steps_taken + 1, Usage.zero())
         yield step
         stop_reason = None if step.stop_reason == "end" else step.stop_reason
+        self._questions.withdraw_rest()
         await self._finish_step(checked(step.usage, Usage), checked(stop_reason, AnswerEnd | None))
 
     async def _finish_step(self, usage: Usage, stop_reason: AnswerEnd | None = None) -> None:
-        self._questions.withdraw_rest()
         self._commit(self._session.finish_step(self._run_id, usage, self._now(), stop_reason))
         await self._conversation.settled()
 

@@ -22,7 +22,7 @@ import structlog
 from hermes_ws.errors import DataDirError
 from hermes_ws.store.base import ConversationRef
 
-__all__ = ["LOG", "DataDirectory", "Discarded", "Folders", "restore"]
+__all__ = ["LOG", "DataDirectory", "Folders"]
 
 log = structlog.get_logger("hermes_ws.store")
 
@@ -31,17 +31,8 @@ LOG: Final = "hermes-ws.db"
 _WORK: Final = "hermes-ws-work"
 _OUTPUTS: Final = "hermes-ws-outputs"
 _TRASH: Final = "hermes-ws-trash"
-
-
-Discarded = list[tuple[Path, Path]]
-"""Where files are now, and where they were."""
-
-
-def restore(discarded: Discarded) -> None:
-    """Put what was discarded back, as far as it goes."""
-    for now, before in discarded:
-        with suppress(OSError):
-            now.rename(before)
+_ASIDE: Final = ".deleting"
+"""What the folders of a conversation that is just being deleted end with."""
 
 
 class Folders:
@@ -64,20 +55,44 @@ class Folders:
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    def discard(self, ref: ConversationRef) -> Discarded:
-        """Take a conversation's files away, at once; :meth:`empty_trash` removes them, :func:`restore` brings them
-        back. Raises OSError, with everything where it was, if they cannot be taken away."""
-        moved: Discarded = []
+    def _folders_of(self, ref: ConversationRef) -> tuple[Path, Path]:
+        return self.root / _WORK / _name(ref), self.root / _OUTPUTS / _name(ref)
+
+    def set_aside(self, ref: ConversationRef) -> None:
+        """Take a conversation's files out of use: it is about to be deleted from the log. After that they are
+        discarded; if it comes to nothing, :meth:`put_back`. Raises OSError, with everything where it was."""
+        try:
+            for path in self._folders_of(ref):
+                aside = _aside(path)
+                if aside.exists():  # of an earlier life under the same name
+                    self._to_trash(aside)
+                with suppress(FileNotFoundError):
+                    path.rename(aside)
+        except OSError:
+            self.put_back(ref)
+            raise
+
+    def put_back(self, ref: ConversationRef) -> None:
+        """The conversation stays: so do its files."""
+        for path in self._folders_of(ref):
+            with suppress(OSError):
+                _aside(path).rename(path)
+
+    def put_all_back(self) -> None:
+        """After a crash, when those of deleted conversations are discarded: what is still set aside belongs to one that
+        was not deleted after all."""
         for folder in (self.root / _WORK, self.root / _OUTPUTS):
-            path = folder / _name(ref)
-            try:
-                moved.append((self._to_trash(path), path))
-            except FileNotFoundError:
-                continue
-            except OSError:
-                restore(moved)
-                raise
-        return moved
+            for path in _entries(folder):
+                if path.name.endswith(_ASIDE):
+                    with suppress(OSError):
+                        path.rename(path.with_name(path.name.removesuffix(_ASIDE)))
+
+    def discard(self, ref: ConversationRef) -> None:
+        """Take a conversation's files away, at once; :meth:`empty_trash` removes them. Raises OSError if they stay."""
+        for path in self._folders_of(ref):
+            for one in (path, _aside(path)):
+                with suppress(FileNotFoundError):
+                    self._to_trash(one)
 
     def _to_trash(self, path: Path) -> Path:
         """Move ``path`` into the trash. If that is on another file system, into a trash beside it."""
@@ -191,6 +206,10 @@ def _emptied(folder: Path) -> list[Path]:
                 path.chmod(0o700)
                 moved.append(path.rename(folder.parent / secrets.token_hex(16)))
     return moved
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + _ASIDE)
 
 
 def _name(ref: ConversationRef) -> str:

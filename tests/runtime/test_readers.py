@@ -133,7 +133,9 @@ async def test_a_filtered_reader_is_told_what_it_misses_before_live_and_before_a
     assert sink.types[-2:] == ["skipped", "live"]
     quiet = follow(runtime, conversation, after=head, exclude=frozenset(TYPES) | exclude)
     await send(runtime, conversation, RunStart(input="hi"))
-    await until(lambda: conversation.session.state.status == "idle" and conversation.committed > head + 3)
+    await until(lambda: conversation.committed == conversation.session.state.head > head + 3)
+    await until(lambda: conversation.session.state.status == "idle")
+    await until(lambda: conversation.committed == conversation.session.state.head)
     await asyncio.sleep(0)
     for reader in tuple(conversation.readers):
         reader.beat(runtime.uptime() + 3_600)

@@ -53,7 +53,7 @@ class LlmAgent(Agent):
                 await turn.take_steering()
             history = turn.history()
             last = history[-1]
-            if isinstance(last, AssistantTurn) and not self._model.goes_on(history):
+            if isinstance(last, AssistantTurn) and not (last.partial or self._model.goes_on(history)):
                 return last.stop_reason or "end"
             if turn.steps_taken >= turn.max_steps:
                 return "max_steps"
