@@ -15,7 +15,9 @@ from tests.wire import Server, wait_for
 
 __all__ = ["Power", "with_another_boot"]
 
-_CALL = re.compile(r"\b(?P<name>pwrite64|fsync|fdatasync)\((?:.*?, (?P<size>\d+), (?P<at>\d+))?.*\) += (?P<result>\d+)")
+_BEGUN = re.compile(r"^(?P<thread>\d+) +(?P<name>pwrite64|fsync|fdatasync)\((?:.*?, (?P<size>\d+), (?P<at>\d+))?")
+_DONE = re.compile(r"^(?P<thread>\d+) .*\) += \d+$")
+"""A call may be told in two lines, when another thread's comes in between."""
 
 
 class Power:
@@ -47,14 +49,19 @@ class Power:
     def synced_bytes(self) -> int:
         """How much of the write-ahead log is on the disk for certain."""
         written = synced = self._before
+        begun: dict[str, int | None] = {}  # up to where a write goes; None: a sync, of what is written as it begins
+        covered: dict[str, int] = {}
         for line in self._trace.read_text().splitlines():
-            call = _CALL.search(line)
-            if call is None:
-                assert "unfinished" not in line, "the log was written by two threads at once"
-            elif call["name"] == "pwrite64":
-                written = max(written, int(call["at"]) + int(call["size"]))
-            else:
-                synced = written
+            if call := _BEGUN.match(line):
+                thread = call["thread"]
+                begun[thread] = int(call["at"]) + int(call["size"]) if call["name"] == "pwrite64" else None
+                covered[thread] = written
+            if (done := _DONE.match(line)) and done["thread"] in begun:
+                upto = begun.pop(done["thread"])
+                if upto is None:
+                    synced = max(synced, covered[done["thread"]])
+                else:
+                    written = max(written, upto)
         return synced
 
     def cut(self, chance: random.Random | None = None) -> tuple[int, int]:
