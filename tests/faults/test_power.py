@@ -55,8 +55,8 @@ async def test_what_a_power_cut_leaves(
     power = Power(server, tmp_path / "trace")
     powers.append(power)
     async with company(server) as people:
-        streams = await people.watch(fresh("streams"), may_lose=True)
-        waits = await people.watch(fresh("waits"), may_lose=True)
+        streams = await people.watch(fresh("streams"), anew=0.0, may_lose=True)
+        waits = await people.watch(fresh("waits"), anew=0.0, may_lose=True)
         idle = await people.watch(fresh("idle"))
         await idle.one.command("run.start", input="/say idle 1.")
         await idle.at_rest()
