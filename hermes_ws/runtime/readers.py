@@ -39,6 +39,8 @@ class ReaderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A socket that accepts no byte for so long, with something to send, is aborted."""
     write_buffer_bytes: AtLeastOne = 32_768
     """What may wait in a socket's buffer before its reader is left to fall behind."""
+    unsent_bytes: AtLeastOne = 131_072
+    """What the kernel may hold for a connection beyond what is on its way (Linux, macOS)."""
     chunk_bytes: AtLeastOne = 65_536
     """Most that is written to a reader at once."""
     tail_bytes: AtLeastOne = 1_048_576

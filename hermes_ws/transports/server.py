@@ -15,7 +15,7 @@ import signal
 import socket
 import stat
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -216,7 +216,7 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
 
 async def serve(settings: Settings, ready: Callable[[Running], None]) -> None:
     """Run until SIGTERM or SIGINT. ``ready`` is called once connections are taken."""
-    listener = _listen(settings.server.host, settings.server.port)
+    listener = _listen(settings.server.host, settings.server.port, unsent_bytes=settings.readers.unsent_bytes)
     async with open_app(settings) as (app, runtime, running):
         server = _Server(_uvicorn_config(app, settings), runtime, settings)
         watchdog = asyncio.create_task(server.watch())
@@ -229,7 +229,7 @@ async def serve(settings: Settings, ready: Callable[[Running], None]) -> None:
             watchdog.cancel()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, unsent_bytes: int) -> socket.socket:
     """A listening socket. Raises :class:`SettingsError` that says what is in the way."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -241,6 +241,9 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SettingsError(f"cannot listen on {host!r}: that is no host name or address") from None
     except OSError as error:
         raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}; try another --port") from error
+    with suppress(OSError, AttributeError):  # where there is no such option, the system's own bound holds
+        # Connections inherit it. Without it the kernel takes megabytes for a reader that does not read.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, min(unsent_bytes, 2**30))
     listener.setblocking(False)
     return listener
 

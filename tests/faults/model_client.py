@@ -238,6 +238,7 @@ class ModelClient:
             self._excluded = self.chance.random() < 0.3
             from_start = self.chance.random() < 0.5 and self.journal.head(self.epoch or "") < RESTART_HEAD
             query = "from=start" if from_start else "from=snapshot"
+            self.epoch = None
         return query + ("&exclude=message.delta,reasoning.delta,tool.output" if self._excluded else "")
 
     async def _connect(self) -> None:

@@ -34,6 +34,7 @@ class Mutant:
 
 
 MUTANTS: dict[str, Mutant] = {}
+FOR_EVER = {"max_attempts": 2**30}
 
 
 def mutant(guarantee: int, test: str, *, inside: bool = False) -> Callable[[Callable[[], None]], Callable[[], None]]:
@@ -318,7 +319,9 @@ def no_run_is_ever_given_up() -> None:
     from hermes_ws.reports import Reports
 
     replace(
-        Reports, "take_up", lambda take_up: lambda self, now, *, max_attempts: take_up(self, now, max_attempts=2**30)
+        Reports,
+        "take_up",
+        lambda take_up: lambda self, now, **given: take_up(self, now, **(given | FOR_EVER)),
     )
 
 
@@ -334,10 +337,10 @@ def stopped_runs_go_on() -> None:
     from hermes_ws.reports import Reports
 
     def hooked(take_up: Callable[..., Any]) -> Callable[..., Any]:
-        def taken_up(self: Any, now: int, *, max_attempts: int) -> Any:
+        def taken_up(self: Any, now: int, **given: Any) -> Any:
             if self.state.active is not None:
                 self.state.active.status = "running"
-            return take_up(self, now, max_attempts=max_attempts)
+            return take_up(self, now, **given)
 
         return taken_up
 
