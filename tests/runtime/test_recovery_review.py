@@ -15,7 +15,6 @@ import pytest
 from hermes_ws.agents.base import StopReason, Turn
 from hermes_ws.agents.llm.loop import LlmAgent
 from hermes_ws.agents.llm.model import Finish, ModelPart, ModelRequest, TextDelta
-from hermes_ws.decisions import SessionLimits
 from hermes_ws.errors import CommandError, ModelError, StorageFull, StoreError
 from hermes_ws.history import HistoryEntry
 from hermes_ws.protocol.commands import (
@@ -32,6 +31,7 @@ from hermes_ws.runtime.conversation import Conversation, ConversationSettings
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.store.base import Append, ConversationRef, Freed
+from hermes_ws.tools.base import ToolSettings
 from tests.runtime.conftest import REF, Collector, GatedStore, follow, runtime_over, send, until
 
 OTHER = ConversationRef("home", "other")
@@ -154,8 +154,10 @@ async def test_a_deletion_that_fails_leaves_the_files_where_they_are_and_the_run
     with monkeypatch.context() as failing:
         if what == "log":
             failing.setattr(store, "delete", full)
-        else:
-            (tmp_path / "hermes-ws-trash").touch()  # so nothing can be moved there
+        else:  # those of an earlier life are in the way, and the trash cannot take them
+            (tmp_path / "hermes-ws-trash").touch()
+            outputs = runtime.directory.outputs(REF)
+            outputs.with_name(f"{outputs.name}.deleting").mkdir(parents=True)
         with pytest.raises(StoreError):
             await runtime.delete(REF)
     assert (files / "mine").read_text() == "kept"
@@ -476,7 +478,7 @@ async def test_why_an_answer_ended_outlives_a_crash_right_after_it(
 async def test_what_an_interrupted_call_had_printed_is_shown_as_a_preview(
     store: Choosy, tmp_path: Path, stopped: bool
 ) -> None:
-    settings = RuntimeSettings(sessions=SessionLimits(preview_bytes=1_000))
+    settings = RuntimeSettings(tools=ToolSettings(preview_bytes=1_000))
     async with runtime_over(store, tmp_path, settings) as runtime:
         conversation = await runtime.open(REF)
         await send(runtime, conversation, ConversationConfigure(config={"approvals": {"mode": "auto"}}))
