@@ -255,8 +255,6 @@ class Run:
     interrupted: bool = False
     asked: list[InteractionRequested] = field(default_factory=list[InteractionRequested])
     """What it has asked people outside its calls since its last finished step, in order."""
-    asked_first: list[InteractionRequested] = field(default_factory=list[InteractionRequested])
-    """The same, before its first step: an agent that is called again may begin with it again."""
     fruitless: int = 0
     """Recoveries since anything of it was finished: a step, a call, a question."""
 

@@ -325,8 +325,7 @@ class State:
         run.interactions.append(e.interaction_id)
         run.waited_for.append(e.interaction_id)
         asker = run.open.get(e.call_id) if e.call_id is not None else None
-        outside = run.asked if run.step is not None else run.asked_first
-        (asker.asked if isinstance(asker, ToolCall) else outside).append(e)
+        (asker.asked if isinstance(asker, ToolCall) else run.asked).append(e)
 
     def _interaction_resolved(self, e: ev.InteractionResolved) -> None:
         run = self._active_run(e)

@@ -8,7 +8,7 @@ the same for every agent) and may ask people (``ask``). It knows nothing of sock
 * Stopping is cancellation of the task it runs in. Let it through.
 * It keeps nothing between steps: :meth:`Turn.history` says how far the run is. After a restart it is simply called
   again, and may find that its last answer was its last. Calls that were under way have been seen to by then. What
-  people answered to ``ask`` is in no history: ask before the first step, or in the step that needs it.
+  people answered to ``ask`` is in no history: ask in the step that needs it, or for the first one right before it.
 
 Agents of other packages plug in by an entry point in the group ``hermes_ws.agents`` that names a factory:
 ``def create(config: dict[str, Any]) -> Agent``.

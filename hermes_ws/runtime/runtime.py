@@ -399,8 +399,10 @@ class Runtime:
         except StoreError:
             await anyio.to_thread.run_sync(self.directory.put_back, ref)
             raise
-        with suppress(OSError):  # aside they are already; the trash can have them at the next start
+        try:
             await anyio.to_thread.run_sync(self.directory.discard, ref)
+        except OSError as error:  # set aside they are already, for nobody to find
+            log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
         self._drops.pop(ref, None)
         return existed
 

@@ -50,7 +50,7 @@ class RunTurn(Turn):
         self._workshop = workshop
         self._settings = settings
         self._model = self._run.model
-        self._questions = Questions(conversation, run_id, [*self._run.asked, *self._run.asked_first])
+        self._questions = Questions(conversation, run_id, self._run.asked)
 
     @property
     def _run(self) -> Run:

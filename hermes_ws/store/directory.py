@@ -6,7 +6,6 @@ an advisory lock that the kernel drops when the process ends, however it ends.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -33,6 +32,8 @@ _OUTPUTS: Final = "hermes-ws-outputs"
 _TRASH: Final = "hermes-ws-trash"
 _ASIDE: Final = ".deleting"
 """What the folders of a conversation that is just being deleted end with."""
+_DELETED: Final = ".deleted"
+"""What folders of deleted conversations end with that could not be moved into the trash."""
 
 
 class Folders:
@@ -94,30 +95,29 @@ class Folders:
                 with suppress(FileNotFoundError):
                     self._to_trash(one)
 
-    def _to_trash(self, path: Path) -> Path:
-        """Move ``path`` into the trash. If that is on another file system, into a trash beside it."""
+    def _to_trash(self, path: Path) -> None:
+        """Move ``path`` into the trash beside it; if that cannot be, at least away from its name, for good."""
         if not path.is_symlink():
             path.chmod(0o700)  # only a folder that may be written to can be moved into another one
-        moved = self._own(_TRASH) / secrets.token_hex(16)
+        trash = path.parent / _TRASH
         try:
-            path.rename(moved)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            beside = path.parent / _TRASH
-            beside.mkdir(mode=0o700, exist_ok=True)
-            moved = beside / moved.name
-            path.rename(moved)
-        return moved
+            trash.mkdir(mode=0o700, exist_ok=True)
+            path.rename(trash / secrets.token_hex(16))
+        except OSError:
+            path.rename(path.with_name(secrets.token_hex(16) + _DELETED))
 
     def empty_trash(self) -> None:
         """Remove what was discarded. Blocks; what cannot be removed stays there, and is logged.
 
         Folders in folders are moved up before they are removed, so that no path is too long, however deep they are.
         """
-        waiting = [*_entries(self.root / _TRASH)]
-        for name in (_WORK, _OUTPUTS):
-            waiting += _entries(self.root / name / _TRASH)
+        waiting: list[Path] = []
+        for folder in (self.root / _WORK, self.root / _OUTPUTS):
+            for path in _entries(folder):
+                if path.name.endswith(_DELETED):
+                    with suppress(OSError):
+                        self._to_trash(path)
+            waiting += _entries(folder / _TRASH)
         left = 0
         while waiting:
             path = waiting.pop()
@@ -132,7 +132,7 @@ class Folders:
             except OSError:
                 left += 1
         if left:
-            log.warning("trash.not_empty", directory=str(self.root / _TRASH), left=left)
+            log.warning("trash.not_empty", directory=str(self.root), left=left)
 
     def remove_old_outputs(self, before: int) -> int:
         """Remove outputs of tool calls that were last written before ``before`` (Unix ms); how many. Blocks."""

@@ -84,7 +84,7 @@ class MemoryStore:
         kept.events += [StoredEvent(seq, data) for seq, data in enumerate(batch.events, batch.head + 1)]
         kept.deltas += batch.deltas
         kept.runs |= {row.run_id: row for row in batch.runs}
-        kept.run_heads |= {row.run_id: kept.head for row in batch.runs if row.began}
+        kept.run_heads |= {row.run_id: kept.head if row.began else 0 for row in batch.runs}
         kept.interactions |= {row.interaction_id: row for row in batch.interactions}
         kept.commands |= {(row.principal, row.command_id): row for row in batch.commands}
         self._rules |= {row.rule_id: (batch.ref, row) for row in batch.rules}

@@ -141,10 +141,13 @@ async def test_a_run_whose_end_could_not_be_committed_is_taken_up_again(runtime:
 
 @pytest.mark.parametrize("what", ["log", "files"])
 async def test_a_deletion_that_fails_leaves_the_files_where_they_are_and_the_run_at_work(
-    runtime: Runtime, store: Choosy, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, store: Choosy, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def full(ref: ConversationRef) -> bool:
         raise StorageFull("there is no room")
+
+    def refuse(ref: ConversationRef) -> None:
+        raise PermissionError
 
     conversation = await runtime.open(REF)
     files = runtime.directory.workdir(REF)
@@ -154,16 +157,12 @@ async def test_a_deletion_that_fails_leaves_the_files_where_they_are_and_the_run
     with monkeypatch.context() as failing:
         if what == "log":
             failing.setattr(store, "delete", full)
-        else:  # those of an earlier life are in the way, and the trash cannot take them
-            (tmp_path / "hermes-ws-trash").touch()
-            outputs = runtime.directory.outputs(REF)
-            outputs.with_name(f"{outputs.name}.deleting").mkdir(parents=True)
+        else:
+            failing.setattr(runtime.directory, "set_aside", refuse)
         with pytest.raises(StoreError):
             await runtime.delete(REF)
     assert (files / "mine").read_text() == "kept"
     await until(lambda: types_in(store)[-1] == "run.completed")
-    if what == "files":
-        (tmp_path / "hermes-ws-trash").unlink()
     assert await runtime.delete(REF)
     assert not files.exists()
 
@@ -173,9 +172,11 @@ async def test_a_deletion_that_cannot_be_finished_keeps_the_server_from_nothing(
         await send(runtime, await runtime.open(REF), RunStart(input="hi"))
         runtime.directory.workdir(REF).mkdir(parents=True)
     await store.delete(REF)
-    (tmp_path / "hermes-ws-trash").touch()
-    async with runtime_over(store, tmp_path) as runtime:
-        await send(runtime, await runtime.open(OTHER), RunStart(input="hi"))
+    (tmp_path / "hermes-ws-work" / "hermes-ws-trash").touch()
+    for _ in range(2):
+        async with runtime_over(store, tmp_path) as runtime:
+            await send(runtime, await runtime.open(OTHER), RunStart(input="hi"))
+            assert not runtime.directory.workdir(REF).exists(), "nobody finds them under the name"
 
 
 async def test_a_deletion_of_what_is_not_there_closes_nobody(runtime: Runtime, store: Choosy) -> None:
@@ -343,21 +344,16 @@ async def test_questions_that_come_back_in_another_order_are_not_asked_twice(sto
     assert types_in(store).count("interaction.requested") == 2
 
 
-async def test_what_a_run_began_with_asking_is_not_asked_again_after_a_later_step(
-    store: Choosy, tmp_path: Path
-) -> None:
-    async with runtime_over(store, tmp_path, asking=Asking("Your name?", gate=asyncio.Event())) as runtime:
+async def test_an_answer_from_before_a_finished_step_answers_nothing_after_it(store: Choosy, tmp_path: Path) -> None:
+    """The same words may mean another thing by then: rather ask once too often."""
+    async with runtime_over(store, tmp_path, asking=Asking("Go on?", gate=asyncio.Event())) as runtime:
         conversation = await runtime.open(REF)
         sink = follow(runtime, conversation)
         await send(runtime, conversation, RunStart(input="hi", agent="asking"))
-        await answer(runtime, conversation, await asked(sink), "Ann")
+        await answer(runtime, conversation, await asked(sink), "once")
         await until(lambda: sink.types.count("step.started") == 2)
-    async with runtime_over(store, tmp_path, asking=Asking("Your name?")):
-        await until(
-            lambda: types_in(store)[-1] == "run.completed" or types_in(store).count("interaction.requested") > 1
-        )
-    assert types_in(store).count("interaction.requested") == 1
-    assert logged(store)[-1]["output"] == "Ann "
+    async with runtime_over(store, tmp_path, asking=Asking("Go on?")):
+        await until(lambda: types_in(store).count("interaction.requested") == 2)
 
 
 @pytest.mark.parametrize("restart", [False, True])

@@ -26,6 +26,11 @@ def make_files(folders: Folders, ref: ConversationRef = REF) -> None:
         (folder / "call.txt").write_text("x")
 
 
+def trash_in(root: Path) -> list[Path]:
+    """What was discarded and is not removed yet."""
+    return [*root.glob("*/hermes-ws-trash/*"), *root.glob("*/*.deleted"), *root.glob("*/*.deleting")]
+
+
 def left_in(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
 
@@ -39,7 +44,7 @@ def test_discarded_files_are_gone_at_once_and_the_others_stay(folders: Folders, 
     make_files(folders)
     folders.empty_trash()
     assert len(left_in(tmp_path)) == 4
-    assert list((tmp_path / "hermes-ws-trash").iterdir()) == []
+    assert trash_in(tmp_path) == []
 
 
 def test_discarding_what_is_not_there_is_fine(folders: Folders, tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_the_trash_is_emptied_whatever_is_in_it(folders: Folders, tmp_path: Path
     folders.discard(REF)
     folders.empty_trash()
     assert left_in(tmp_path) == ["outside/stays"]
-    assert list((tmp_path / "hermes-ws-trash").iterdir()) == []
+    assert trash_in(tmp_path) == []
 
 
 def test_folders_deeper_than_any_path_are_removed(folders: Folders, tmp_path: Path) -> None:
@@ -86,7 +91,7 @@ def test_folders_deeper_than_any_path_are_removed(folders: Folders, tmp_path: Pa
         os.close(before)
     folders.discard(REF)
     folders.empty_trash()
-    assert list((tmp_path / "hermes-ws-trash").iterdir()) == []
+    assert trash_in(tmp_path) == []
 
 
 def test_a_workdir_that_is_a_link_is_taken_away_without_what_it_leads_to(folders: Folders, tmp_path: Path) -> None:
@@ -116,22 +121,34 @@ def test_what_cannot_be_removed_is_said_and_left(
     assert left_in(tmp_path) == []
 
 
-def test_folders_on_another_file_system_have_a_trash_of_their_own(
-    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_trash_they_are_out_of_the_way_all_the_same(folders: Folders, tmp_path: Path) -> None:
     make_files(folders)
-    rename = Path.rename
-
-    def across(path: Path, target: Path) -> Path:
-        if target.parent.parent == tmp_path:
-            raise OSError(18, "Invalid cross-device link")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", across)
+    in_the_way = tmp_path / "hermes-ws-work" / "hermes-ws-trash"
+    in_the_way.touch()
+    folders.set_aside(REF)
     folders.discard(REF)
+    folders.put_all_back()
     assert not folders.workdir(REF).exists()
     folders.empty_trash()
-    assert left_in(tmp_path) == []
+    assert len(trash_in(tmp_path)) == 1
+    in_the_way.unlink()
+    folders.empty_trash()
+    assert (trash_in(tmp_path), left_in(tmp_path)) == ([], [])
+
+
+def test_what_was_set_aside_comes_back_unless_it_is_discarded(folders: Folders, tmp_path: Path) -> None:
+    make_files(folders)
+    make_files(folders, OTHER)
+    for ref in (REF, OTHER):
+        folders.set_aside(ref)
+        assert not folders.workdir(ref).exists()
+    folders.discard(OTHER)
+    folders.put_all_back()
+    assert (folders.workdir(REF) / "call.txt").read_text() == "x"
+    assert (folders.outputs(REF) / "call.txt").read_text() == "x"
+    assert not folders.workdir(OTHER).exists()
+    folders.empty_trash()
+    assert len(left_in(tmp_path)) == 2
 
 
 def test_outputs_go_when_they_are_old(folders: Folders, tmp_path: Path) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from hermes_ws.errors import LogConflict
 from hermes_ws.store.base import CommandRow, ConversationRef, Freed, InteractionRow, RuleRow, RunRow, Store
-from hermes_ws.store.memory import MemoryStore
 from tests.store.conftest import REF, batch, commit, read_all
 
 OTHER = ConversationRef("home", "other")
@@ -111,11 +108,8 @@ async def test_a_run_that_ended_out_of_turn_is_not_forgotten(store: Store) -> No
 
 
 async def test_the_end_of_a_run_that_never_began_says_nothing_about_the_deltas_before_it(
-    store: Store, request: pytest.FixtureRequest
+    store: Store,
 ) -> None:
-    if isinstance(store, MemoryStore):
-        reason = "it keeps the head that the run's row had while the run was queued"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     await commit(store, 0, b"begun", runs=[RunRow("run_1", "running", b"{}", 1)])
     await commit(store, 1, b"d1", deltas=[True], sync=False)
     await commit(store, 2, b"queued", runs=[RunRow("run_2", "queued", b"{}", 2)])
