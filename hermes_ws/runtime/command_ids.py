@@ -55,10 +55,7 @@ class CommandIds:
         now: Callable[[], int],
         most: int,
         complete: bool,
-        refuse: Callable[..., None],
     ) -> None:
-        """``refuse(error, *replies)`` tells of a refusal when what it rests on is committed."""
-        self._refuse = refuse
         self._store = store
         self._ref = ref
         self._now = now
@@ -67,10 +64,16 @@ class CommandIds:
         self._known: OrderedDict[tuple[str, str], _Done] = OrderedDict()
 
     async def once(
-        self, command: Command, caller: Caller, reply: Reply, do: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        command: Command,
+        caller: Caller,
+        reply: Reply,
+        do: Callable[[], Coroutine[Any, Any, None]],
+        refuse: Callable[..., None],
     ) -> None:
         """``do`` it, unless it was done before. Raises :class:`CommandError` ``id_reused``, or what ``do`` raises
-        for a command without an id; one with an id is answered whatever happens.
+        for a command without an id; one with an id is answered whatever happens. ``refuse(error, *replies)`` tells of
+        a refusal when what it rests on is committed.
 
         The only thing waited for before ``do`` is the look-up of an id in the log, so commands keep their order.
         """
@@ -84,7 +87,7 @@ class CommandIds:
             except BaseException as error:
                 if self._known.get(key) is done:
                     del self._known[key]
-                self._refuse(error if isinstance(error, CommandError) else self._failed(error), *done.waiting)
+                refuse(error if isinstance(error, CommandError) else self._failed(error), *done.waiting)
                 if not isinstance(error, Exception):
                     raise
 

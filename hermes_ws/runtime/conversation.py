@@ -185,7 +185,6 @@ class Conversation:
             now=host.now,
             most=settings.recent_commands,
             complete=self.session.state.epoch is None,
-            refuse=self.refuse,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._wake_due = False
@@ -506,7 +505,7 @@ class Conversation:
         """Do it, unless its id says that it was done: then the stored answer is given again (guarantee 5)."""
         if self.dead:
             raise CommandError("internal", "the conversation is being reloaded; send the command again")
-        await self._ids.once(command, caller, reply, do)
+        await self._ids.once(command, caller, reply, do, self.refuse)
 
     def refuse(self, refused: CommandError, *replies: Reply) -> None:
         """Tell of a refusal once what it rests on is committed: a crash must not make it untrue."""

@@ -41,7 +41,7 @@ class ReaderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What may wait in a socket's buffer before its reader is left to fall behind."""
     unsent_bytes: AtLeastOne = 131_072
     """What the kernel may hold for a connection beyond what is on its way (Linux, macOS)."""
-    chunk_bytes: AtLeastOne = 65_536
+    chunk_bytes: AtLeastOne = 32_768
     """Most that is written to a reader at once."""
     tail_bytes: AtLeastOne = 1_048_576
     """What a conversation's newest events may weigh in memory; older ones are read from the store."""
