@@ -19,7 +19,7 @@ from hermes_ws.decisions import SessionLimits
 from hermes_ws.errors import SettingsError
 from hermes_ws.policy import ApprovalSettings
 from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds, WholeSeconds
-from hermes_ws.runtime.conversation import ConversationSettings
+from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.tools.base import ToolSettings

@@ -34,7 +34,8 @@ from hermes_ws.protocol.commands import Command, InteractionReply, RunRetry, Run
 from hermes_ws.protocol.control import Ok, SnapshotState
 from hermes_ws.protocol.resources import ConversationSummary
 from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
-from hermes_ws.ranges import AtLeastOne, Pause
+from hermes_ws.runtime.awaited import Answers
+from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.command_ids import CommandIds, Reply, refusal
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.readers import Reader
@@ -43,7 +44,7 @@ from hermes_ws.runtime.tail import Tail
 from hermes_ws.session import Session
 from hermes_ws.store.base import Append, CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store
 
-__all__ = ["Conversation", "ConversationSettings", "Host"]
+__all__ = ["Conversation", "Host"]
 
 log = structlog.get_logger("hermes_ws.conversation")
 
@@ -82,24 +83,6 @@ class Host(Protocol):
     def take_up(self, conversation: Conversation) -> Decision: ...
 
 
-class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[conversations]`` of the configuration: what one of them may take of the server's memory."""
-
-    idle_s: Pause = 60.0
-    """A conversation that nobody uses leaves memory after so long."""
-    delta_bytes: AtLeastOne = 65_536
-    """Deltas of one item that wait together merge up to this size."""
-    backlog_bytes: AtLeastOne = 262_144
-    """Uncommitted output after which an agent is made to wait."""
-    log_bytes: AtLeastOne = 268_435_456
-    """What a conversation's log may weigh. Beyond it the active run fails, and what would add to it is refused, as
-    ``storage_full``; answers and stops are still taken."""
-    in_memory: AtLeastOne = 10_000
-    """Conversations in memory at once. One more takes the place of an idle one; if none is, ``overloaded``."""
-    recent_commands: AtLeastOne = 256
-    """Answered command ids kept in memory; older ones are looked up in the log."""
-
-
 @dataclass(slots=True)
 class _Pending:
     """An append on its way."""
@@ -118,29 +101,6 @@ class _Delta:
     call_id: str | None
     chunks: list[str] = field(default_factory=list[str])
     size: int = 0
-
-
-@dataclass(slots=True)
-class Answers:
-    """Who waits for the answer to which interaction of a conversation.
-
-    ``kept``: answers that came, after a restart, before the one who had asked was there again to take them.
-    """
-
-    waiting: dict[str, asyncio.Future[Answer]] = field(default_factory=dict[str, "asyncio.Future[Answer]"])
-    kept: dict[str, Answer] = field(default_factory=dict[str, Answer])
-
-    def expect(self, interaction_id: str) -> asyncio.Future[Answer]:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.waiting[interaction_id] = future
-        return future
-
-    def deliver(self, answer: Answer) -> None:
-        future = self.waiting.pop(answer.resolution.interaction_id, None)
-        if future is None:
-            self.kept[answer.resolution.interaction_id] = answer
-        elif not future.done():
-            future.set_result(answer)
 
 
 class Conversation:

@@ -33,13 +33,15 @@ from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.control import GoAway
 from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
 from hermes_ws.reports import RecoveryReason
+from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.calls import Workshop
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
-from hermes_ws.runtime.conversation import Conversation, ConversationSettings
+from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.readers import Reader, ReaderSettings
 from hermes_ws.runtime.slots import Slot
 from hermes_ws.runtime.turn import AgentSettings, RunTurn
+from hermes_ws.runtime.work import RETAKE_FIRST_S, RETAKE_MAX_S, Drops, Work
 from hermes_ws.session import Session
 from hermes_ws.state import State
 from hermes_ws.store.base import ConversationRef, Loaded, Store, StoredEvent
@@ -56,8 +58,6 @@ FORGET_EVERY_S = 3600.0
 QUIET_POLL_S = 0.05
 CLOCK_JUMP_MS = 1_500
 """More than this between two beats, by the wall clock against the steady one, and somebody has set the clock."""
-RETAKE_FIRST_S, RETAKE_MAX_S = 1.0, 60.0
-"""Waits between tries to go on with the runs of a conversation that could not be read or written."""
 FORGET_DROPS_S = 600.0
 """After so long without a failed commit, waits begin at the first again."""
 DELTA_PAGE, DELTA_PAGE_BYTES = 10_000, 8_388_608
@@ -80,27 +80,6 @@ class RuntimeSettings:
     """How long a tool call's whole output stays."""
     sweep_every_s: float = 3_600.0
     """How often what is past its time is removed; 0: never."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """An agent at work, and how to know that it has let go of everything."""
-
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(slots=True)
-class _Drops:
-    """How often commits of a conversation have failed lately, and when the last did."""
-
-    count: int = 0
-    at: float = 0.0
-
-    def pause_s(self, uptime: float) -> float:
-        """How long to leave its runs alone: a model must not be called again and again for a disk that is full."""
-        wait_s = min(RETAKE_FIRST_S * 2.0 ** (self.count - 1), RETAKE_MAX_S)
-        return max(0.0, self.at + wait_s - uptime)
 
 
 def new_id(prefix: str) -> str:
@@ -158,9 +137,9 @@ class Runtime:
         self._closing = False
         self._conversations: dict[ConversationRef, Conversation] = {}
         self._loading: dict[ConversationRef, asyncio.Future[None]] = {}
-        self._work: dict[str, _Work] = {}
+        self._work: dict[str, Work] = {}
         self._deleting: dict[ConversationRef, asyncio.Event] = {}
-        self._drops: dict[ConversationRef, _Drops] = {}
+        self._drops: dict[ConversationRef, Drops] = {}
         self._sweep_soon = asyncio.Event()
         self._clock_ms = self.now() - self.uptime() * 1000
         self._slots = anyio.Semaphore(settings.runs.concurrent)
@@ -437,7 +416,7 @@ class Runtime:
         """Carry out what a commit has released."""
         match effect:
             case StartRun(run_id):
-                work = self._work[run_id] = _Work()
+                work = self._work[run_id] = Work()
                 self.spawn(lambda: self._run(conversation, run_id, work))
             case StopRun(run_id):
                 if run_id in self._work:
@@ -457,7 +436,7 @@ class Runtime:
             if run_id in self._work:
                 self._work[run_id].scope.cancel()
         if not self._closing and conversation.ref not in self._deleting:
-            drops = self._drops.setdefault(conversation.ref, _Drops())
+            drops = self._drops.setdefault(conversation.ref, Drops())
             drops.count, drops.at = drops.count + 1, self.uptime()
             self.spawn(lambda: self._retake(conversation.ref))
 
@@ -477,7 +456,7 @@ class Runtime:
 
     # -- runs ------------------------------------------------------------------------------------------
 
-    async def _run(self, conversation: Conversation, run_id: str, work: _Work) -> None:
+    async def _run(self, conversation: Conversation, run_id: str, work: Work) -> None:
         outcome: StopReason | ErrorInfo
         outcome = ErrorInfo(code="agent_crashed", message="the agent was cancelled", retryable=True)
         try:

@@ -11,7 +11,7 @@ import pytest
 from hermes_ws.agents.base import StopReason, Turn
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol.commands import Ping, RunStart, RunStop
-from hermes_ws.runtime.conversation import ConversationSettings
+from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from tests.runtime.conftest import REF, Collector, GatedStore, follow, runtime_over, send, until
 

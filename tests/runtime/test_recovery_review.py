@@ -27,7 +27,9 @@ from hermes_ws.protocol.commands import (
 )
 from hermes_ws.protocol.values import ToolFilter
 from hermes_ws.runtime import runtime as runtime_module
-from hermes_ws.runtime.conversation import Conversation, ConversationSettings
+from hermes_ws.runtime import work
+from hermes_ws.runtime.bounds import ConversationSettings
+from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.store.base import Append, ConversationRef, Freed
@@ -67,7 +69,8 @@ def store() -> Choosy:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is taken up again after a while is taken up at once."""
-    monkeypatch.setattr(runtime_module, "RETAKE_FIRST_S", 0.002)
+    for module in (runtime_module, work):
+        monkeypatch.setattr(module, "RETAKE_FIRST_S", 0.002)
 
 
 def logged(store: GatedStore, ref: ConversationRef = REF) -> list[dict[str, Any]]:

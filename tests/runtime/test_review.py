@@ -23,7 +23,7 @@ from hermes_ws.protocol.commands import (
     RunStop,
 )
 from hermes_ws.protocol.values import MessageItem, ToolFilter
-from hermes_ws.runtime.conversation import ConversationSettings
+from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.store.base import ConversationRef, RuleRow
