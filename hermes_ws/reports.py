@@ -399,7 +399,8 @@ class Reports:
 
     def _close_calls(self, run: Run) -> None:
         for call in [i for i in run.open.values() if isinstance(i, ToolCall)]:
-            status: ToolEnd = "interrupted" if call.status == "executing" else "cancelled"
+            cut_off = call.status == "executing" and not call.repeatable
+            status: ToolEnd = "interrupted" if cut_off else "cancelled"
             self._complete(call, status=status, **self._printed(call))
 
     def _printed(self, call: ToolCall, note: str = "") -> dict[str, Any]:
@@ -459,7 +460,7 @@ class Reports:
             self._start_next()
         elif run.status == "stopping" or run.run_id in self._failing:
             return self.end_run(run.run_id, "end", now)
-        elif run.fruitless >= max_attempts:
+        elif run.fruitless >= max_attempts and run.status != "waiting":
             message = f"the server stopped during this run {max_attempts + 1} times, and nothing of it was finished"
             return self.end_run(run.run_id, ErrorInfo(code="recovery_exhausted", message=message, retryable=True), now)
         else:

@@ -112,6 +112,7 @@ class Session(Reports):
 
     def _run_retry(self, command: RunRetry, by: By, earlier: RunOptions) -> None:
         self._must_know(command.run_id)
+        self._must_be_newest(command.run_id)
         status, never_began = self.state.ended.get(command.run_id), command.run_id in self.state.never_began
         if status is None:
             raise CommandError("busy", f"run {command.run_id} has not ended", path="$.run_id")
@@ -124,6 +125,21 @@ class Session(Reports):
             self._begin_run(said.input, by, options)
         else:
             self._enqueue(said.input, by, options, first=False)
+
+    def _must_be_newest(self, run_id: str) -> None:
+        """A run is retried once: what came after it is in the journal of the one that did."""
+        waiting = {o.retry_of: r for r, o in self.options.items() if o.retry_of is not None}
+        done = {old: new for new, old in self.state.retries.items()}
+        newer = waiting.get(run_id) or done.get(run_id)
+        if newer is not None:
+            going = newer in self.state.runs
+            why = "wait for that one" if going else "if that one failed too, retry that one"
+            raise CommandError(
+                "busy" if going else "unsupported",
+                f"run {run_id} was retried already, as {newer}; {why}",
+                path="$.run_id",
+                details={"run_id": newer},
+            )
 
     @property
     def _idle(self) -> bool:

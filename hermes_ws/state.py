@@ -315,7 +315,7 @@ class State:
         call.asked.clear()
         run = self.runs[e.run_id]
         del run.open[e.call_id]
-        run.fruitless = run.fruitless if e.status == "interrupted" else 0
+        run.fruitless = run.fruitless if e.status in ("interrupted", "cancelled") else 0
 
     def _interaction_requested(self, e: ev.InteractionRequested) -> None:
         run = self._active_run(e)

@@ -25,7 +25,7 @@ import structlog
 from hermes_ws.agents.base import Agent, StopReason
 from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions, SessionLimits, StartRun, StopRun
 from hermes_ws.entities import ToolCall
-from hermes_ws.errors import AgentError, CommandError, StoreError
+from hermes_ws.errors import AgentError, CommandError, IllegalTransition, StoreError
 from hermes_ws.policy import ApprovalSettings
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
@@ -223,9 +223,11 @@ class Runtime:
             conversation = self._fold(ref, loaded)
             await _end_leftovers(conversation)
         except Exception as error:  # whoever waits gets it
-            known = isinstance(error, StoreError)
-            log.error("conversation.unreadable", conversation=ref.conversation_id, error=str(error), exc_info=not known)
-            loading.set_exception(error if known else StoreError(f"cannot be folded: {error}"))
+            damaged = isinstance(error, (msgspec.MsgspecError, UnicodeDecodeError, IllegalTransition))
+            known = error if isinstance(error, StoreError) else StoreError(f"the log of it cannot be folded: {error}")
+            trace = not damaged and known is not error
+            log.error("conversation.unreadable", conversation=ref.conversation_id, error=str(known), exc_info=trace)
+            loading.set_exception(known)
             loading.exception()
             return
         finally:

@@ -219,6 +219,7 @@ class SqliteStore:
 
     async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
         rows = await self._all(_PAGE, *ref, after, max_bytes, limit)
+        _must_be_text(rows, ref)
         return page_of([StoredEvent._make(row) for row in rows], max_bytes)
 
     async def command(self, ref: ConversationRef, principal: str, command_id: str) -> CommandRow | None:
@@ -267,6 +268,18 @@ class SqliteStore:
             agent,
         )
         return [RuleRow(*row) for row in rows]
+
+
+def _must_be_text(rows: list[Any], ref: ConversationRef) -> None:
+    """A page that was damaged may still be a page to SQLite; to a client it would be no frame."""
+    joined = b"".join([row[1] for row in rows])
+    if not joined.isascii():
+        try:
+            joined.decode()
+        except UnicodeDecodeError:
+            raise StoreError(
+                f"the log of {ref.conversation_id} is damaged: there are events that are no text"
+            ) from None
 
 
 def _tell(outcomes: list[tuple[Append, StoreError | None]]) -> None:

@@ -463,7 +463,7 @@ _REFUSED_CODES: Final[dict[int, CommandCode]] = {
 
 def _refused_error(refused: Refused) -> Error:
     code = _REFUSED_CODES.get(refused.status, "not_permitted")
-    return Error(id=None, code=code, message=refused.message, retryable=refused.status == 503)
+    return Error(id=None, code=code, message=refused.message, retryable=refused.status in (500, 503))
 
 
 def _refused_response(refused: Refused) -> Response:

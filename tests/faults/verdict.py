@@ -97,7 +97,7 @@ def _is_fruit(event: Json) -> bool:
         case "step.completed":
             return True
         case "tool.completed":
-            return bool(event["status"] != "interrupted")
+            return event["status"] not in ("interrupted", "cancelled")
         case "interaction.resolved":
             return bool(event["outcome"] != "cancelled")
         case _:

@@ -538,7 +538,6 @@ async def test_a_retry_in_a_fork_is_as_narrow_as_the_run_was(runtime: Runtime, s
     await until(lambda: types_in(store).count("run.failed") == 2)
     await send(runtime, conversation, ConversationFork(conversation_id="other"))
     there = await runtime.open(OTHER)
-    for count, run_id in enumerate(list(there.session.state.ended), 3):
-        await send(runtime, there, RunRetry(run_id=run_id))
-        await until(lambda count=count: types_in(store, OTHER).count("run.failed") == count)  # type: ignore[misc]
-    assert seen == [("be brief", 1)] * 4
+    await send(runtime, there, RunRetry(run_id=list(there.session.state.ended)[-1]))
+    await until(lambda: types_in(store, OTHER).count("run.failed") == 3)
+    assert seen == [("be brief", 1)] * 3

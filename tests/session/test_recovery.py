@@ -75,6 +75,8 @@ def test_a_call_that_was_cut_off_is_nothing_finished(world: World) -> None:
 
 def test_a_run_that_waits_for_people_outlives_any_number_of_restarts(world: World) -> None:
     world.begin_step()
+    for _ in range(3):
+        crash(world)
     world.finish_call(call("c1"))
     name = world.ask(approval("c1"))
     for _ in range(9):
@@ -332,3 +334,26 @@ def test_what_never_was_cannot_be_retried(world: World) -> None:
         with pytest.raises(CommandError) as refused:
             world.command(RunRetry(run_id=run_id))
         assert refused.value.code == code
+
+
+def test_a_run_is_retried_once_and_then_the_one_that_did(world: World) -> None:
+    world.end(BROKEN)
+    second = world.command(RunRetry(run_id="run_2")).result["run_id"]
+    world.commit()
+    for status, code in (("going", "busy"), ("failed", "unsupported")):
+        if status == "failed":
+            world.end(BROKEN)
+        with pytest.raises(CommandError) as refused:
+            world.command(RunRetry(run_id="run_2"))
+        assert (refused.value.code, refused.value.details) == (code, {"run_id": second})
+    assert world.command(RunRetry(run_id=second)).result["disposition"] == "started"
+
+
+def test_a_call_that_may_run_again_is_cancelled_with_its_run_not_interrupted(world: World) -> None:
+    world.begin_step()
+    world.finish_call(call("c1", repeatable=True), call("c2"))
+    world.execute("c1")
+    world.execute("c2")
+    world.command(RunStop())
+    statuses = {e["call_id"]: e["status"] for e in crash(world) if e["type"] == "tool.completed"}
+    assert statuses == {"c1": "cancelled", "c2": "interrupted"}
