@@ -70,6 +70,10 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     async def send(self, message: Any) -> None:
+        if message["type"].startswith("websocket.http.response") and self.conn.eof_sent:
+            self.handshake_complete = self.close_sent = True  # it was told already that the server goes down
+            self.transport.close()
+            return
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True  # or uvicorn logs an error for every refusal
