@@ -19,7 +19,7 @@ from hermes_ws.protocol.codec import decode_event, encode
 from hermes_ws.protocol.values import AnswerableBy, By, ContentPart, ErrorInfo, Input, TextPart, Usage
 from hermes_ws.state import State
 
-__all__ = ["Reports"]
+__all__ = ["DELTAS", "INTERRUPTED", "AnswerEnd", "RecoveryReason", "Reports"]
 
 SERVER: Final = By(principal="server")
 """Who did it when no person did."""
@@ -36,9 +36,8 @@ INTERRUPTED: Final = (
     "What it did up to then is done; look before you repeat it.]"
 )
 """What the model is told of a call that a restart found in flight."""
-
-
-_DELTAS: Final = (ev.MessageDelta, ev.ReasoningDelta, ev.ToolOutput)
+DELTAS: Final = (ev.MessageDelta, ev.ReasoningDelta, ev.ToolOutput)
+"""Events whose finals make them redundant."""
 
 
 class Reports:
@@ -81,9 +80,7 @@ class Reports:
 
     def _emit(self, event_class: Callable[..., AnyEvent], /, **fields: Any) -> AnyEvent:
         event = event_class(seq=self.state.head + 1, ts=self._now, **fields)
-        if (
-            event_class not in _DELTAS
-        ):  # some of it may be from somebody else's code; what is in the log must be readable
+        if not isinstance(event, DELTAS):  # some of it may be somebody else's code's; the log must stay readable
             decode_event(encode(event))
         self.state.apply(event)
         self._decision.events.append(event)

@@ -26,10 +26,14 @@ class _Raw(msgspec.Struct):
     conversations: list[msgspec.Raw]
 
 
+def _client(server: Server) -> httpx2.Client:
+    headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
+    return httpx2.Client(base_url=server.url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
+
 def conversations(server: Server) -> Iterator[tuple[ConversationSummary, bytes]]:
     """All of them, the newest first, each with its JSON as the server sent it. Raises ``ClientError``."""
-    headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
-    with httpx2.Client(base_url=server.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as http:
+    with _client(server) as http:
         cursor: str | None = None
         while True:
             body = _page(http, cursor)
@@ -43,8 +47,7 @@ def conversations(server: Server) -> Iterator[tuple[ConversationSummary, bytes]]
 
 def delete(server: Server, conversation_id: str) -> bool:
     """Delete a conversation wholly; False if there is none. Raises ``ClientError``."""
-    headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
-    with httpx2.Client(base_url=server.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as http:
+    with _client(server) as http:
         try:
             response = http.delete(f"/api/conversations/{quote(conversation_id, safe='')}")
         except httpx2.TransportError as error:

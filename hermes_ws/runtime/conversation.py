@@ -34,6 +34,7 @@ from hermes_ws.protocol.commands import Command, InteractionReply, RunRetry, Run
 from hermes_ws.protocol.control import Ok, SnapshotState
 from hermes_ws.protocol.resources import ConversationSummary
 from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
+from hermes_ws.reports import DELTAS
 from hermes_ws.runtime.awaited import Answers
 from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.command_ids import CommandIds, Reply, refusal
@@ -66,7 +67,6 @@ _RUN_LIFE = (
     ev.RunCancelled,
 )
 """Events that change what a run's row says."""
-_DELTAS = (ev.MessageDelta, ev.ReasoningDelta, ev.ToolOutput)
 
 
 class Host(Protocol):
@@ -234,7 +234,7 @@ class Conversation:
         if not (payloads or command or revoked):
             self._after_all(pending)
             return
-        deltas = [isinstance(event, _DELTAS) for event in decision.events]
+        deltas = [isinstance(event, DELTAS) for event in decision.events]
         state = self.session.state
         batch = Append(
             ref=self.ref,
