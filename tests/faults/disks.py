@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,9 +13,29 @@ from types import TracebackType
 
 import pytest
 
-from tests.wire import Server, wait_for
+from tests.faults.launch import MODULE
+from tests.wire import Server, clean_environment, wait_for
 
-__all__ = ["Disk", "FailingDisk", "small_disk"]
+__all__ = ["Disk", "FailingDisk", "small_disk", "start_in_vain"]
+
+
+def start_in_vain(data: Path, *more: str) -> str:
+    """Start a server that must refuse; the one line that it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", MODULE, "serve", "--port", "0", "--data", str(data), *more],
+        env=clean_environment() | {"HERMES_WS_LOG_LEVEL": "error"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("hermes-ws: "), line
+    return line
 
 
 class Disk:

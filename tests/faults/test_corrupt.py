@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,9 +11,9 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.faults.crashes import command, finished, of
-from tests.faults.launch import MODULE
+from tests.faults.disks import start_in_vain
 from tests.faults.watched import SEED, company
-from tests.wire import Server, clean_environment, fresh
+from tests.wire import Server, fresh
 
 PAGE = 4096
 SAID = "\n".join(f"/say {n} {'x' * 300}" for n in range(30))
@@ -140,21 +138,9 @@ async def test_damage_under_a_running_server_is_told_and_the_others_go_on(make_s
 # -- no log at all -------------------------------------------------------------------------------------------
 
 
-def start_in_vain(data: Path) -> str:
-    """Start a server that must refuse; the one line that it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", MODULE, "serve", "--port", "0", "--data", str(data)],
-        env=clean_environment() | {"HERMES_WS_LOG_LEVEL": "error"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr, done.stderr
-    [line] = done.stderr.splitlines()
-    assert line.startswith("hermes-ws: "), line
+def names_the_log(data: Path) -> str:
+    """Start a server that must refuse, and say which file it is about; the one line that it says."""
+    line = start_in_vain(data)
     assert "hermes-ws.db" in line
     return line
 
@@ -183,7 +169,7 @@ async def test_what_is_no_log_is_refused_at_the_start_and_left_as_it_is(make_ser
     for damage, says in DAMAGES.items():
         spoil(path, damage, whole)
         before = path.read_bytes() if path.is_file() else b""
-        assert says in start_in_vain(server.data), damage
+        assert says in names_the_log(server.data), damage
         if path.is_file():
             assert path.read_bytes() == before, f"{damage}: what may still be saved is not touched"
         else:

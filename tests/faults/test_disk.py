@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,10 +13,9 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.faults.crashes import AUTO, command, finished, of, one
-from tests.faults.disks import Disk, FailingDisk, small_disk
-from tests.faults.launch import MODULE
+from tests.faults.disks import Disk, FailingDisk, small_disk, start_in_vain
 from tests.faults.watched import LONG, Company, Watched, company
-from tests.wire import Json, Server, clean_environment, fresh, soon, wait_for
+from tests.wire import Json, Server, fresh, soon, wait_for
 
 KEY = "a-key-that-is-on-no-disk"
 OPTIONS = {"environment": {"HERMES_WS_KEY": KEY}, "key": KEY}
@@ -190,25 +188,6 @@ async def test_diagnostics_that_find_no_room_harm_nothing(make_server: MakeServe
 
 
 # -- coming up on a full disk --------------------------------------------------------------------------------
-
-
-def start_in_vain(data: Path, *more: str) -> str:
-    """Start a server that must refuse; the one line that it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", MODULE, "serve", "--port", "0", "--data", str(data), *more],
-        env=clean_environment() | {"HERMES_WS_LOG_LEVEL": "error"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.stdout == ""
-    [line] = done.stderr.splitlines()
-    assert line.startswith("hermes-ws: "), line
-    return line
 
 
 def test_a_new_server_on_a_full_disk_says_so(disk: Disk) -> None:
