@@ -139,11 +139,24 @@ class AgentError(HermesError):
 
 
 class ModelError(AgentError):
-    """The model endpoint refused or broke. ``retry_after_s`` is what the endpoint asked for, if it did."""
+    """The model endpoint refused or broke. ``retry_after_s`` is what the endpoint asked for, if it did.
 
-    def __init__(self, code: RunCode, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(code, message, retryable=code in _RETRYABLE_MODEL)
+    ``retryable`` None: what the code says. ``again``: whether the same call may simply be made once more (None: if it is
+    retryable); a model that has begun to speak may be retried by a person, but does not repeat itself.
+    """
+
+    def __init__(
+        self,
+        code: RunCode,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        retryable: bool | None = None,
+        again: bool | None = None,
+    ) -> None:
+        super().__init__(code, message, retryable=code in _RETRYABLE_MODEL if retryable is None else retryable)
         self.retry_after_s = retry_after_s
+        self.again = self.retryable if again is None else again
 
 
 class ToolError(HermesError):

@@ -28,10 +28,11 @@ class UserTurn:
 
 @dataclass(frozen=True, slots=True)
 class CallMade:
-    """A tool call that the assistant asked for."""
+    """A tool call that the assistant asked for. ``source`` is where the tool comes from (``builtin``, ``mcp:crm``)."""
 
     call_id: str
     name: str
+    source: str
     arguments: dict[str, Any]
 
 
@@ -87,7 +88,7 @@ def _step(step: Step) -> list[HistoryEntry]:
         run_id=step.run_id,
         text="".join(m.text for m in said),
         reasoning="\n\n".join(i.text for i in step.items if isinstance(i, Reasoning)),
-        calls=[CallMade(c.call_id, c.name, c.arguments) for c in calls],
+        calls=[CallMade(c.call_id, c.name, c.source, c.arguments) for c in calls],
         partial=any(m.partial for m in said),
         stop_reason=step.stop_reason,
     )

@@ -11,7 +11,8 @@ the same for every agent) and may ask people (``ask``). It knows nothing of sock
   people answered to ``ask`` is in no history: ask in the step that needs it, or for the first one right before it.
 
 Agents of other packages plug in by an entry point in the group ``hermes_ws.agents`` that names a factory:
-``def create(config: dict[str, Any]) -> Agent``.
+``def create(config: dict[str, Any]) -> Agent``. What an agent holds on to (connections, processes) it lets go of in
+``async def aclose(self)``, if it has one: it is called when the server goes down.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from hermes_ws.history import HistoryEntry
-from hermes_ws.protocol.values import Choice, ToolDescription, Usage
+from hermes_ws.protocol.values import Choice, ImagePart, ToolDescription, Usage
 
 __all__ = ["Agent", "RequestedCall", "Step", "StopReason", "Turn"]
 
@@ -31,7 +32,8 @@ StopReason = Literal["end", "max_steps", "length", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class RequestedCall:
-    """A tool call as a model asked for it. ``call_id`` may be empty: one is made up."""
+    """A tool call as a model asked for it. ``call_id`` may be empty: one is made up. ``name`` is the tool's, alone or
+    with its source (``mcp:crm/find``) where several sources have one of that name."""
 
     call_id: str
     name: str
@@ -85,8 +87,12 @@ class Turn(Protocol):
         """The conversation so far, this run's input and finished steps included."""
         ...
 
-    def tools(self) -> list[ToolDescription]:
-        """The tools that policy leaves, as of now."""
+    async def tools(self) -> list[ToolDescription]:
+        """The tools that policy leaves, as of now. Servers that offer some are started if need be."""
+        ...
+
+    async def image(self, part: ImagePart) -> str:
+        """The image as a URL that can be handed on: its own, or a ``data:`` URL of what is stored here."""
         ...
 
     def step(self) -> AbstractAsyncContextManager[Step]:

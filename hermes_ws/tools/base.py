@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from hermes_ws.protocol.values import Choice, ContentPart, ToolDescription
+from hermes_ws.protocol.values import Choice, ContentPart, ImagePart, ToolDescription
 from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds
 
 __all__ = ["NobodyAnswered", "Tool", "ToolContext", "ToolResult", "ToolSettings"]
@@ -126,6 +126,18 @@ class ToolContext(Protocol):
 
         Raises :class:`NobodyAnswered`.
         """
+        ...
+
+    async def form(
+        self, title: str, message: str, *, schema: dict[str, Any] | None = None, url: str | None = None
+    ) -> dict[str, Any] | None:
+        """Have people fill in a form (``schema``), or do something at ``url`` and say so. What they filled in, or None
+        if they declined. Raises :class:`NobodyAnswered`."""
+        ...
+
+    async def image(self, data: bytes) -> ImagePart:
+        """Store an image that the call came to, once, and how to refer to it in ``content``. Raises
+        :class:`~hermes_ws.errors.ToolError` for what is none, or too large."""
         ...
 
 

@@ -73,7 +73,7 @@ class LlmAgent(Agent):
             try:
                 return await self._call_model(turn, attempt)
             except ModelError as error:
-                if not error.retryable or attempt > self._settings.retries:
+                if not error.again or attempt > self._settings.retries:
                     raise
                 log.info("model.retry", run_id=turn.run_id, attempt=attempt, code=error.code)
                 await turn.discard()
@@ -86,8 +86,9 @@ class LlmAgent(Agent):
             model=turn.model,
             instructions=self._instructions(turn),
             history=turn.history(),
-            tools=turn.tools(),
+            tools=await turn.tools(),
             attempt=attempt,
+            image=turn.image,
         )
         async with aclosing(self._model.stream(request)) as parts:
             async for part in parts:

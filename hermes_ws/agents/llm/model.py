@@ -6,25 +6,27 @@ A model is asked with the whole history and answers with parts, as they come. It
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from hermes_ws.history import HistoryEntry
-from hermes_ws.protocol.values import ToolDescription, Usage
+from hermes_ws.protocol.values import ImagePart, ToolDescription, Usage
 
 __all__ = ["Finish", "Model", "ModelPart", "ModelRequest", "ReasoningDelta", "TextDelta", "ToolCall"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """One call. ``attempt`` counts from 1: higher means that the same call broke off before."""
+    """One call. ``attempt`` counts from 1: higher means that the same call broke off before. ``image`` gives an
+    image of the history as a URL, ``data:`` where it is stored here."""
 
     model: str
     instructions: str | None
     history: list[HistoryEntry]
     tools: list[ToolDescription]
     attempt: int
+    image: Callable[[ImagePart], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
