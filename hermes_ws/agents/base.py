@@ -12,7 +12,9 @@ the same for every agent) and may ask people (``ask``). It knows nothing of sock
 
 Agents of other packages plug in by an entry point in the group ``hermes_ws.agents`` that names a factory:
 ``def create(config: dict[str, Any]) -> Agent``. What an agent holds on to (connections, processes) it lets go of in
-``async def aclose(self)``, if it has one: it is called when the server goes down.
+``async def aclose(self)``, if it has one: it is called when the server goes down. What can be wrong with it, such as an
+endpoint that is not there, it tells ``hermes-ws doctor`` in ``async def check(self, *, ask: bool) -> list[Finding]``,
+if it has one: ``ask`` allows what costs something, such as a question to its model.
 """
 
 from __future__ import annotations
@@ -25,19 +27,30 @@ from typing import Any, Literal, Protocol
 from hermes_ws.history import HistoryEntry
 from hermes_ws.protocol.values import Choice, ImagePart, ToolDescription, Usage
 
-__all__ = ["Agent", "RequestedCall", "Step", "StopReason", "Turn"]
+__all__ = ["Agent", "Finding", "RequestedCall", "Step", "StopReason", "Turn"]
 
 StopReason = Literal["end", "max_steps", "length", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a check came to. ``advice`` says what to do about it."""
+
+    level: Literal["ok", "warning", "problem"]
+    what: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestedCall:
     """A tool call as a model asked for it. ``call_id`` may be empty: one is made up. ``name`` is the tool's, alone or
-    with its source (``mcp:crm/find``) where several sources have one of that name."""
+    with its source (``mcp:crm/find``) where several sources have one of that name. ``problem``: the call cannot be made
+    as it was asked for; it fails with this, for the model to read, and no tool sees it."""
 
     call_id: str
     name: str
     arguments: dict[str, Any]
+    problem: str | None = None
 
 
 @dataclass(slots=True)

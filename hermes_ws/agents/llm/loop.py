@@ -6,16 +6,18 @@ after a restart as if nothing had happened.
 
 from __future__ import annotations
 
+import random
 from contextlib import aclosing
 
 import anyio
 import msgspec
 import structlog
 
-from hermes_ws.agents.base import Agent, RequestedCall, Step, StopReason, Turn
+from hermes_ws.agents.base import Agent, Finding, RequestedCall, Step, StopReason, Turn
 from hermes_ws.agents.llm.model import Finish, Model, ModelRequest, ReasoningDelta, TextDelta, ToolCall
 from hermes_ws.errors import ModelError
 from hermes_ws.history import AssistantTurn
+from hermes_ws.ranges import NonNegative, Pause
 
 __all__ = ["LlmAgent", "LlmSettings"]
 
@@ -27,12 +29,13 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     instructions: str | None = None
     """The agent's own instructions, before the conversation's."""
-    retries: int = 2
+    retries: NonNegative = 2
     """How often a call that broke off is made again, when its error says that this may help."""
-    retry_delay_s: float = 0.5
-    """The wait before the first retry; doubled for each further one. The model's own wish comes first."""
-    retry_delay_max_s: float = 30.0
-    """The longest wait."""
+    retry_delay_s: Pause = 0.5
+    """The wait before the first retry; doubled for each further one. The endpoint's own wish (`Retry-After`) comes
+    first. Up to a quarter is added by chance."""
+    retry_delay_max_s: Pause = 30.0
+    """The longest wait. An endpoint that wants a longer one is not asked again."""
 
 
 class LlmAgent(Agent):
@@ -45,6 +48,14 @@ class LlmAgent(Agent):
     @property
     def default_model(self) -> str:
         return self._model.default_name
+
+    async def aclose(self) -> None:
+        """Let go of the model's connections."""
+        await self._model.aclose()
+
+    async def check(self, *, ask: bool) -> list[Finding]:
+        """See :class:`~hermes_ws.agents.base.Finding`."""
+        return await self._model.check(ask=ask)
 
     async def run(self, turn: Turn) -> StopReason:
         while True:
@@ -65,7 +76,7 @@ class LlmAgent(Agent):
         finish, calls = await self._answer(turn)
         step.usage, step.stop_reason = finish.usage or step.usage, finish.reason
         if calls:
-            await turn.call_tools([RequestedCall(call.call_id, call.name, call.arguments) for call in calls])
+            await turn.call_tools([RequestedCall(c.call_id, c.name, c.arguments, c.problem) for c in calls])
 
     async def _answer(self, turn: Turn) -> tuple[Finish, list[ToolCall]]:
         attempt = 1
@@ -73,12 +84,18 @@ class LlmAgent(Agent):
             try:
                 return await self._call_model(turn, attempt)
             except ModelError as error:
-                if not error.again or attempt > self._settings.retries:
+                if not self._may_help(error, attempt):
                     raise
                 log.info("model.retry", run_id=turn.run_id, attempt=attempt, code=error.code)
                 await turn.discard()
                 await anyio.sleep(self._delay_s(error, attempt))
             attempt += 1
+
+    def _may_help(self, error: ModelError, attempt: int) -> bool:
+        """Whether the call is worth making again. One that is to wait longer than this agent waits would come too
+        early."""
+        patient = (error.retry_after_s or 0.0) <= self._settings.retry_delay_max_s
+        return error.again and patient and attempt <= self._settings.retries
 
     async def _call_model(self, turn: Turn, attempt: int) -> tuple[Finish, list[ToolCall]]:
         calls: list[ToolCall] = []
@@ -108,6 +125,7 @@ class LlmAgent(Agent):
         return "\n\n".join(given) or None
 
     def _delay_s(self, error: ModelError, attempt: int) -> float:
-        asked = error.retry_after_s if error.retry_after_s is not None else 0.0
-        backoff = self._settings.retry_delay_s * float(2 ** (attempt - 1))
-        return min(max(asked, backoff), self._settings.retry_delay_max_s)
+        """The back-off, or what was asked for, and up to a quarter more: runs that failed together come back apart."""
+        backoff = min(self._settings.retry_delay_s * 2.0 ** min(attempt - 1, 30), self._settings.retry_delay_max_s)
+        wait = max(error.retry_after_s or 0.0, backoff)
+        return wait * random.uniform(1.0, 1.25)  # noqa: S311 - spreads load, keeps no secret

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from hermes_ws.agents.base import Finding
 from hermes_ws.history import HistoryEntry
 from hermes_ws.protocol.values import ImagePart, ToolDescription, Usage
 
@@ -45,11 +46,13 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A whole tool call. Several of one answer run side by side. ``call_id`` may be empty."""
+    """A whole tool call. Several of one answer run side by side. ``call_id`` may be empty. ``name`` and ``problem`` are
+    as in :class:`~hermes_ws.agents.base.RequestedCall`."""
 
     name: str
     arguments: dict[str, Any]
     call_id: str = ""
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +80,11 @@ class Model(Protocol):
 
     def goes_on(self, history: list[HistoryEntry]) -> bool:
         """Whether the model wants another turn after an answer, the last in ``history``, that called no tool."""
-        ...
+        return False
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+
+    async def check(self, *, ask: bool) -> list[Finding]:
+        """What is right and wrong with it; ``ask`` allows a question that costs something."""
+        return []

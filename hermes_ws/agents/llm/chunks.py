@@ -1,0 +1,153 @@
+"""What endpoints stream, read tolerantly: servers agree on the names of the fields, and on little else.
+
+Wherever servers differ a field may be anything; the functions here make of it what it means, or nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from hermes_ws.protocol.values import Usage
+
+__all__ = ["Choice", "Chunk", "Fragment", "Said", "fragments", "usage"]
+
+
+class Said(msgspec.Struct):
+    """A delta of a streamed answer, or the whole message of one that is not."""
+
+    content: Any = None
+    """Text, or a list of parts."""
+    reasoning_content: Any = None
+    """Reasoning, as DeepSeek, llama.cpp, older vLLM and LM Studio have it."""
+    reasoning: Any = None
+    """Reasoning, as Ollama, OpenRouter and newer vLLM have it."""
+    reasoning_details: Any = None
+    """Reasoning in parts, as OpenRouter has it."""
+    refusal: Any = None
+    """What a model says instead, when it will not."""
+    tool_calls: Any = None
+    """Fragments of calls, or whole ones."""
+    function_call: Any = None
+    """The only call, in the older form."""
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        return _joined(self.content, "text")
+
+    @property
+    def thought(self) -> str:
+        """What is thought. Servers that fill several fields say the same in each."""
+        return (
+            _joined(self.reasoning_content, "text")
+            or _joined(self.reasoning, "text")
+            or _joined(self.reasoning_details, "text", "summary")
+            or _joined(_thinking_parts(self.content), "text")
+        )
+
+
+class Choice(msgspec.Struct):
+    """One answer. There is one."""
+
+    delta: Said | None = None
+    """A piece of it."""
+    message: Said | None = None
+    """All of it."""
+    finish_reason: Any = None
+    """Why it ended."""
+    error: Any = None
+    """Why it broke off (OpenRouter)."""
+
+
+class Chunk(msgspec.Struct):
+    """One event of a streamed answer, or an answer that is not streamed."""
+
+    choices: list[Choice | None] | None = None
+    """Empty in a chunk that is only about usage."""
+    usage: Any = None
+    """What it cost, so far or in all."""
+    error: Any = None
+    """Why there is no answer, or no more of it."""
+
+    @property
+    def choice(self) -> Choice | None:
+        """The answer's part of it."""
+        return next((choice for choice in self.choices or [] if choice is not None), None)
+
+
+class Fragment(msgspec.Struct, frozen=True):
+    """A piece of a tool call, or all of one."""
+
+    index: int | None
+    id: str
+    name: str
+    arguments: str | dict[str, Any]
+
+
+def fragments(said: Said) -> list[Fragment]:
+    """The pieces of tool calls in a delta."""
+    calls: list[Any] = said.tool_calls if isinstance(said.tool_calls, list) else [said.tool_calls]
+    found = [_fragment(call, _dict(call).get("function")) for call in calls]
+    return [piece for piece in [*found, _fragment({"index": 0}, said.function_call)] if piece is not None]
+
+
+def _fragment(call: Any, function: Any) -> Fragment | None:
+    if not isinstance(call, dict) or not (isinstance(function, dict) or call.get("id")):
+        return None
+    index, arguments = _dict(call).get("index"), _dict(function).get("arguments")
+    return Fragment(
+        index=_count(index),
+        id=_text(_dict(call).get("id")),
+        name=_text(_dict(function).get("name")),
+        arguments=cast(dict[str, Any], arguments) if isinstance(arguments, dict) else _text(arguments),
+    )
+
+
+def usage(told: Any) -> Usage | None:
+    """What a call cost, if it says so."""
+    numbers = _dict(told)
+    read, written = _count(numbers.get("prompt_tokens")), _count(numbers.get("completion_tokens"))
+    if read is None and written is None:
+        return None
+    total = _count(numbers.get("total_tokens"))
+    return Usage(
+        input_tokens=read or 0,
+        output_tokens=written or 0,
+        total_tokens=total if total is not None else (read or 0) + (written or 0),
+        cached_input_tokens=_count(_dict(numbers.get("prompt_tokens_details")).get("cached_tokens")),
+        reasoning_tokens=_count(_dict(numbers.get("completion_tokens_details")).get("reasoning_tokens")),
+    )
+
+
+def _joined(value: Any, *keys: str) -> str:
+    """Text, or the text of a list of parts."""
+    if not isinstance(value, list):
+        return _text(value)
+    parts = [_dict(part) for part in cast(list[Any], value)]
+    return "".join(_text(part.get(key)) for part in parts for key in keys)
+
+
+def _thinking_parts(content: Any) -> list[Any]:
+    """Reasoning among the parts of a content (Mistral)."""
+    parts = cast(list[Any], content) if isinstance(content, list) else []
+    thoughts = [_dict(part).get("thinking") for part in parts]
+    return [piece for thought in thoughts if isinstance(thought, list) for piece in cast(list[Any], thought)]
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int | None:
+    """A number of something, however it is written."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**63:
+        return None
+    return int(value)
