@@ -8,7 +8,7 @@ from typing import Any
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol.commands import InteractionReply
 from hermes_ws.protocol.events import InteractionRequested
-from hermes_ws.protocol.values import Question
+from hermes_ws.protocol.values import Option, Question
 from hermes_ws.validation import UnusableSchema, first_problem
 
 __all__ = ["REDACTED", "check_answers", "redact"]
@@ -24,6 +24,8 @@ def check_answers(asked: InteractionRequested, reply: InteractionReply) -> None:
     elif asked.kind == "clarify":
         _only(asked, reply, "answers")
         _check_questions(asked.questions or [], reply.answers or {})
+    elif asked.options and (reply.option is not None or asked.schema is None):
+        _check_choice(asked, reply)
     else:
         _only(asked, reply, "content")
         _check_content(asked, reply.content)
@@ -47,14 +49,31 @@ def _check_option(asked: InteractionRequested, reply: InteractionReply) -> None:
     for name in ("answers", "content"):
         if getattr(reply, name) is not None:
             raise _wrong(f"an approval is answered with `option`, not with `{name}`", f"$.{name}")
-    offered = {option.id: option for option in asked.options or []}
-    if reply.option not in offered:
-        given = "no option" if reply.option is None else f"option {reply.option[:80]!r}"
-        message = f"{given} was given; offered are {', '.join(offered)}"
-        raise CommandError("invalid_option", message, path="$.option", details={"options": list(offered)})
-    if reply.arguments is not None and (not asked.editable or offered[reply.option].kind != "allow"):
+    option = _offered_option(asked, reply.option)
+    if reply.arguments is not None and (not asked.editable or option.kind != "allow"):
         reason = "these arguments cannot be edited" if not asked.editable else "a refusal takes no arguments"
         raise _wrong(reason, "$.arguments")
+
+
+def _offered_option(asked: InteractionRequested, chosen: str | None) -> Option:
+    offered = {option.id: option for option in asked.options or []}
+    if chosen not in offered:
+        given = "no option" if chosen is None else f"option {chosen[:80]!r}"
+        message = f"{given} was given; offered are {', '.join(offered)}"
+        raise CommandError("invalid_option", message, path="$.option", details={"options": list(offered)})
+    return offered[chosen]
+
+
+def _check_choice(asked: InteractionRequested, reply: InteractionReply) -> None:
+    """A form that may be declined: the option, and what was filled in if it was not."""
+    for name in ("answers", "arguments"):
+        if getattr(reply, name) is not None:
+            raise _wrong(f"a {asked.kind} is answered with `option` and `content`, not with `{name}`", f"$.{name}")
+    option = _offered_option(asked, reply.option)
+    if option.kind == "allow" and asked.schema is not None:
+        _check_content(asked, reply.content)
+    elif reply.content is not None:
+        raise _wrong(f"option {option.id!r} takes no `content` here", "$.content")
 
 
 def _check_questions(questions: list[Question], answers: Mapping[str, Any]) -> None:

@@ -59,6 +59,9 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What those items may weigh together; common clients take no frame over 1 MiB."""
     config_bytes: AtLeastOne = 262_144
     """What a conversation's configuration may weigh."""
+    secrets: AtLeastOne = 64
+    """Headers and environment variables of MCP servers that a configuration may have; more are ``too_large``. As many
+    secrets that people answered, and values that were replaced, are kept from being shown as well: the newest."""
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,11 +115,13 @@ Effect = StartRun | StopRun | Answer | RememberRule
 
 @dataclass(slots=True)
 class Decision:
-    """What came of one input. ``result`` are the fields of a command's ``ok``."""
+    """What came of one input. ``result`` are the fields of a command's ``ok``; ``secrets`` is what becomes of stored
+    secrets, by name: a value, or None for one that goes."""
 
     events: list[ev.Event] = field(default_factory=list[ev.Event])
     effects: list[Effect] = field(default_factory=list[Effect])
     result: dict[str, Any] = field(default_factory=dict[str, Any])
+    secrets: dict[str, str | None] = field(default_factory=dict[str, "str | None"], repr=False)
 
 
 # -- what agents report --------------------------------------------------------------------------------
@@ -146,6 +151,7 @@ class Ask:
     options: list[Option] | None = None
     questions: list[Question] | None = None
     schema: dict[str, Any] | None = None
+    url: str | None = None
     editable: bool = False
     digest: str | None = None
     timeout_ms: int | None = None

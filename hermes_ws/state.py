@@ -108,6 +108,8 @@ class State:
         self.interactions: dict[str, ev.InteractionRequested] = {}
         self.resolutions: dict[str, ev.InteractionResolved] = {}
         self.usage = Usage.zero()
+        self.mcp: dict[str, ev.McpStatus] = {}
+        """The last that was told of each MCP server. What was connected when the server died still says so."""
 
     # -- the fold --------------------------------------------------------------------------------------
 
@@ -336,7 +338,7 @@ class State:
         run.fruitless = run.fruitless if e.outcome == "cancelled" else 0
 
     def _mcp_status(self, e: ev.McpStatus) -> None:
-        """Tells of the world, changes nothing here."""
+        self.mcp[e.server] = e
 
     _FOLDS: ClassVar[dict[type[ev.EventBase], Callable[[Any, Any], None]]] = {
         ev.ConversationCreated: _created,

@@ -102,7 +102,7 @@ class InteractionReply(CommandBase, frozen=True, kw_only=True, tag="interaction.
     interaction_id: str
     """From ``interaction.requested``."""
     option: str | None = None
-    """For approvals: one of the offered ids."""
+    """One of the offered ids: for approvals, and for forms that may be declined."""
     answers: dict[str, Any] | None = None
     """By question id."""
     content: dict[str, Any] | None = None

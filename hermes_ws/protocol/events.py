@@ -399,11 +399,14 @@ class InteractionRequested(RunEvent, frozen=True, kw_only=True, tag="interaction
     tool: InteractionTool | None = None
     """For an approval: the call to judge."""
     options: list[Option] | None = None
-    """For an approval: what ``option`` may be."""
+    """For an approval, or a form that may be declined: what ``option`` may be."""
     questions: list[Question] | None = None
     """For a clarify: exactly one."""
     schema: dict[str, Any] | None = None
     """For a form: JSON Schema of ``content``."""
+    url: str | None = None
+    """For a form that is filled in elsewhere: the address to open, after having looked where it leads. Then there is
+    no ``schema``, and ``option`` says that it is done, or will not be."""
     editable: bool
     """Whether the reply may change the call's ``arguments``."""
     digest: str | None = None

@@ -93,6 +93,16 @@ class ToolContext(Protocol):
     def call_id(self) -> str: ...
 
     @property
+    def principal(self) -> str:
+        """Who started the run."""
+        ...
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The run's metadata, over the conversation's."""
+        ...
+
+    @property
     def workdir(self) -> Path:
         """The conversation's own directory; absolute, resolved, exists."""
         ...
@@ -133,6 +143,11 @@ class ToolContext(Protocol):
     ) -> dict[str, Any] | None:
         """Have people fill in a form (``schema``), or do something at ``url`` and say so. What they filled in, or None
         if they declined. Raises :class:`NobodyAnswered`."""
+        ...
+
+    async def credential(self, server: str, header: str) -> bool:
+        """Have somebody give a new value for a header of an MCP server of the conversation. True: it is in force.
+        False: nobody did."""
         ...
 
     async def image(self, data: bytes) -> ImagePart:

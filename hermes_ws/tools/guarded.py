@@ -38,19 +38,20 @@ class AddressRefused(ToolError):
 
 def guarded_client(
     allow: Sequence[str] | AllowList,
-    timeout_s: float,
+    timeout_s: float | httpx2.Timeout,
     *,
     headers: Mapping[str, str] | None = None,
     resolver: Resolve | None = None,
+    around: Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport] = lambda transport: transport,
 ) -> httpx2.AsyncClient:
     """A client that reaches public addresses and those in ``allow``, and nothing else.
 
     ``timeout_s`` is for each wait, not the whole: bound that from outside. Redirects are not followed unless a
-    request asks for it. Requests raise :class:`AddressRefused` or ``httpx2.HTTPError``.
+    request asks for it. ``around`` wraps the transport. Requests raise :class:`AddressRefused` or ``httpx2.HTTPError``.
     """
     allowed = allow if isinstance(allow, AllowList) else AllowList(allow)
     return httpx2.AsyncClient(
-        transport=_GuardedTransport(GuardedBackend(allowed, resolver or resolve)),
+        transport=around(_GuardedTransport(GuardedBackend(allowed, resolver or resolve))),
         headers={"Accept-Encoding": "gzip, deflate", **(headers or {})},
         timeout=timeout_s,
         trust_env=False,

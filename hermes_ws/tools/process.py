@@ -28,7 +28,7 @@ import msgspec
 from hermes_ws.errors import ToolError
 from hermes_ws.tools.leftovers import MARKER, Found, find, is_alive, kill_until_gone, look, send
 
-__all__ = ["Exit", "Report", "Stream", "run_process"]
+__all__ = ["Exit", "Report", "Stream", "open_pidfd", "run_process"]
 
 Stream = Literal["stdout", "stderr"]
 Report = Callable[[Stream, str], Awaitable[None]]
@@ -108,7 +108,7 @@ class _Child:
         self._process = process
         self._pipes: dict[Stream, IO[bytes]] = {"stdout": process.stdout, "stderr": process.stderr}
         self._pid = process.pid
-        self._pidfd = _open_pidfd(self._pid)
+        self._pidfd = open_pidfd(self._pid)
         self._exited = anyio.Event()
         self._drained = anyio.Event()
         self._open_pipes = len(self._pipes)
@@ -210,7 +210,7 @@ class _Child:
             os.close(self._pidfd)
 
 
-def _open_pidfd(pid: int) -> int | None:
+def open_pidfd(pid: int) -> int | None:
     """A handle that turns readable when the process exits; ``None`` where the system has no such thing."""
     if sys.platform == "linux":
         with suppress(OSError):

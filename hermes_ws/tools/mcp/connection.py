@@ -1,0 +1,446 @@
+"""One connection to one MCP server, for one conversation and one configuration.
+
+A task of its own opens it, keeps it and lets go of it (:meth:`Connection.run`): the SDK's scopes belong to the task that
+entered them, and whatever breaks in them ends here and nowhere else. Calls come from other tasks. Each is sent by a
+task inside the connection, so that whoever is stopped while waiting is free at once; that the server is told, goes on
+behind, and is bounded.
+
+What an SDK of somebody else's does with what a stranger's server sends is not trusted to end in time: every wait for the
+server has a limit here, and the connection's end is the end of every wait.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar
+
+import anyio
+import httpx2
+import mcp_types as types
+from mcp.client import Client, ClientRequestContext, IncomingMessage
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from hermes_ws import __version__
+from hermes_ws.errors import HermesError, ToolError
+from hermes_ws.tools.base import NobodyAnswered, ToolContext
+from hermes_ws.tools.mcp.elicitation import Elicitation
+from hermes_ws.tools.mcp.http import Watch, http_client
+from hermes_ws.tools.mcp.offers import Offers, gathered
+from hermes_ws.tools.mcp.settings import McpSettings
+from hermes_ws.tools.mcp.stdio import stdio_streams
+from hermes_ws.tools.mcp.target import Target
+
+__all__ = ["Connection", "Lost", "Unauthorized"]
+
+State = Literal["starting", "ready", "auth_required", "failed", "stopped"]
+
+T = TypeVar("T")
+
+_PAGES: Final = 100
+_ROUNDS: Final = 3
+"""How often a call may want something done in a browser before it is made."""
+_RELIST_S: Final = 1.0
+_ABANDONED: Final = 10
+"""Calls given up on, after which the connection is not used any more: the SDK keeps a request of each open."""
+_MESSAGE_LENGTH: Final = 500
+
+for _name in ("mcp", "client", "httpx2", "httpcore2"):
+    # They log what servers send, whole, at ERROR too; and session ids, and addresses. We tell what matters.
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+class Unauthorized(Exception):
+    """The server has refused the credentials (401), and done nothing."""
+
+
+class Lost(Exception):
+    """The connection or its session is gone. ``undone``: the call is known not to have been made."""
+
+    def __init__(self, message: str, *, undone: bool) -> None:
+        super().__init__(message)
+        self.undone = undone
+
+
+@dataclass(eq=False)
+class _Exchange:
+    """A call under way: whose it is, and its clock, which stands still while people are asked."""
+
+    ctx: ToolContext
+    scope: anyio.CancelScope
+    questions: int = 0
+    asking: int = 0
+    left_s: float = 0.0
+    progress: tuple[float, float | None, str | None] | None = None
+    progress_at: float = 0.0
+    reporting: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncGenerator[None]:
+        if not self.asking:
+            self.left_s = self.scope.deadline - anyio.current_time()
+            self.scope.deadline = math.inf
+        self.asking += 1
+        try:
+            yield
+        finally:
+            self.asking -= 1
+            if not self.asking:
+                self.scope.deadline = anyio.current_time() + self.left_s
+
+
+_exchange: contextvars.ContextVar[_Exchange | None] = contextvars.ContextVar("_exchange", default=None)
+
+
+class Connection:
+    """See the top of the module."""
+
+    def __init__(
+        self,
+        target: Target,
+        settings: McpSettings,
+        *,
+        marked: str,
+        changed: Callable[[Connection], None],
+    ) -> None:
+        """``marked``: what the processes of a stdio server are found by. ``changed`` is called when ``state`` or
+        ``offers`` have changed."""
+        self.target = target
+        self.state: State = "starting"
+        self.error: str | None = None
+        self.offers = Offers()
+        self.used = False
+        """Whether a call was made: then something may be lost with the session."""
+        self.used_at = anyio.current_time()
+        self.over = anyio.Event()
+        self._settings = settings
+        self._marked = marked
+        self._changed = changed
+        self._settled = anyio.Event()
+        self._closing = anyio.Event()
+        self._relist = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._client: Client | None = None
+        self._watch = Watch()
+        self._words: deque[str] = deque(maxlen=1)
+        self._exchanges: list[_Exchange] = []
+        self._list_changes = 0
+        self._abandoned = 0
+        self._retiring = False
+
+    # -- its life --------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return bool(self._exchanges)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is there, or is being opened."""
+        return self.state in ("starting", "ready") and not (self._closing.is_set() or self._retiring)
+
+    @property
+    def serves(self) -> types.ServerCapabilities | None:
+        """What the server can do beside tools, once it is there."""
+        return self._client.server_capabilities if self._client is not None else None
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the server keeps a session for us, with whatever calls have left in it."""
+        return self.target.transport != "http" or self._watch.session
+
+    async def run(self) -> None:
+        """Its whole life; returns when the connection is closed, whatever closed it. Never raises."""
+        self._scope.deadline = anyio.current_time() + self._settings.start_timeout_s
+        failure: str | None = None
+        try:
+            with self._scope:
+                await self._live()
+        except Exception as error:  # the SDK's, or what a server made of it; it ends here
+            failure = explained(error)
+        if failure is None and self._scope.cancelled_caught and self.state == "starting":
+            failure = f"it did not start within {self._settings.start_timeout_s:g} s"
+        self._end(failure)
+
+    async def _live(self) -> None:
+        async with Client(
+            self._transport(),
+            mode="auto",
+            cache=None,
+            client_info=types.Implementation(name="hermes-ws", version=__version__),
+            message_handler=self._on_message,
+            elicitation_callback=self._on_elicitation,
+        ) as client, anyio.create_task_group() as tasks:
+            client.session.validate_tool_result = _unchecked  # type: ignore[method-assign]  # ours runs no patterns
+            self.offers = await self._listed(client)
+            self._client, self._tasks = client, tasks
+            self._scope.deadline = math.inf
+            self._set("ready")
+            tasks.start_soon(self._follow_list, client)
+            if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+                tasks.start_soon(self._listen, client)
+            await self._closing.wait()
+            tasks.cancel_scope.cancel()
+
+    def _transport(self) -> Any:
+        """How the SDK reaches the server."""
+        target, settings = self.target, self._settings
+        if target.transport == "stdio":
+            return stdio_streams(
+                target,
+                marked=self._marked,
+                message_bytes=settings.message_bytes,
+                close_s=min(settings.close_timeout_s / 2, 2.0),
+                said=self._words,
+            )
+        return self._http()
+
+    @asynccontextmanager
+    async def _http(self) -> AsyncGenerator[Any]:
+        settings = self._settings
+        async with http_client(self.target, self._watch, message_bytes=settings.message_bytes) as client:
+            opened = (
+                sse_client(self.target.url, httpx_client_factory=lambda **_: client)
+                if self.target.transport == "sse"
+                else streamable_http_client(
+                    self.target.url, http_client=client, max_sse_event_size=settings.message_bytes
+                )
+            )
+            async with opened as streams:
+                yield streams
+
+    def _end(self, failure: str | None) -> None:
+        self._client = self._tasks = None
+        if self._closing.is_set():
+            self._set("stopped")
+        elif self._watch.unauthorized and self.state == "starting":
+            self._set("auth_required", "it refused the credentials (401)")
+        else:
+            last = f"; it said: {self._words[0].strip()[-_MESSAGE_LENGTH:]}" if self._words else ""
+            self._set("failed", (failure or "the connection ended") + last)
+        self._settled.set()
+        self.over.set()
+
+    def _set(self, state: State, error: str | None = None) -> None:
+        self.state, self.error = state, error
+        if state == "ready":
+            self._settled.set()
+        self._changed(self)
+
+    async def started(self) -> None:
+        """Wait until it is there, or has failed."""
+        await self._settled.wait()
+
+    def retire(self) -> None:
+        """Let no new call begin; close once those under way are over."""
+        self._retiring = True
+        if not self.busy:
+            self._close()
+
+    def _close(self) -> None:
+        self._closing.set()
+        if self.state == "starting":
+            self._scope.cancel()
+
+    async def close(self) -> None:
+        """Close it, in the time that is set for that, then by force."""
+        self._close()
+        with anyio.move_on_after(self._settings.close_timeout_s):
+            await self.over.wait()
+        self._scope.cancel()
+        await self.over.wait()
+
+    # -- its tools -------------------------------------------------------------------------------------
+
+    async def _listed(self, client: Client) -> Offers:
+        """All pages of the tool list, as far as the bounds go."""
+        if client.server_capabilities.tools is None:
+            return Offers()
+        tools: list[types.Tool] = []
+        cursor: str | None = None
+        for _ in range(_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            tools += page.tools
+            cursor = page.next_cursor
+            if cursor is None or len(tools) > self._settings.tools:
+                break
+        return gathered(self.target.server, tools, self._settings)
+
+    async def _on_message(self, message: IncomingMessage) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            self._relist.set()
+
+    async def _listen(self, client: Client) -> None:
+        """Servers of the newer protocol tell of changes only to those who ask for it."""
+        with suppress(Exception):
+            async with client.listen(tools_list_changed=True) as changes:
+                async for _ in changes:
+                    self._relist.set()
+
+    async def _follow_list(self, client: Client) -> None:
+        """List the tools again when they have changed, now and then, and not for ever."""
+        while self._list_changes < self._settings.list_changes:
+            await self._relist.wait()
+            self._relist = anyio.Event()
+            self._list_changes += 1
+            with suppress(MCPError, TimeoutError, ValueError):
+                with anyio.fail_after(self._settings.start_timeout_s):
+                    offers = await self._listed(client)
+                if offers.tools != self.offers.tools:
+                    self.offers = offers
+                    self._changed(self)
+            await anyio.sleep(_RELIST_S)
+
+    # -- calls -----------------------------------------------------------------------------------------
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], ctx: ToolContext, meta: dict[str, Any] | None
+    ) -> types.CallToolResult:
+        """Call a tool. Raises :class:`ToolError`, :class:`Unauthorized`, :class:`Lost`."""
+
+        async def call(client: Client, exchange: _Exchange) -> types.CallToolResult:
+            async def progress(done: float, total: float | None, message: str | None) -> None:
+                await self._report(exchange, done, total, message)
+
+            return await client.call_tool(name, arguments, progress_callback=progress, meta=meta)  # type: ignore[arg-type]
+
+        return await self.exchange(ctx, call)
+
+    async def exchange(self, ctx: ToolContext, call: Callable[[Client, _Exchange], Awaitable[T]]) -> T:
+        """Have ``call`` made within the call's time. Raises as :meth:`call_tool`."""
+        if self._client is None or self._tasks is None:
+            raise Lost("the connection is closed", undone=True)
+        self.used = True
+        for _ in range(_ROUNDS):
+            try:
+                return await self._one(ctx, call)
+            except UrlElicitationRequiredError as wanted:  # it has done nothing yet
+                for elicitation in wanted.elicitations[: self._settings.questions]:
+                    answer = await Elicitation(ctx, self.target.server).answered(elicitation)
+                    if answer.action != "accept":
+                        raise ToolError("what the server wants done in a browser was declined") from None
+        raise ToolError("the server wants something done in a browser again and again")
+
+    async def _one(self, ctx: ToolContext, call: Callable[[Client, _Exchange], Awaitable[T]]) -> T:
+        """One exchange, in a task of the connection's."""
+        client, tasks = self._client, self._tasks
+        assert client is not None
+        assert tasks is not None
+        exchange = _Exchange(ctx, anyio.CancelScope(deadline=anyio.current_time() + self.target.timeout_s))
+        outcome: list[T] = []
+        failure: list[Exception] = []
+        done = anyio.Event()
+
+        async def work() -> None:
+            _exchange.set(exchange)
+            try:
+                with exchange.scope:
+                    outcome.append(await call(client, exchange))
+            except Exception as error:
+                failure.append(error)
+            finally:
+                done.set()
+
+        self._exchanges.append(exchange)
+        try:
+            tasks.start_soon(work)
+            await done.wait()  # also when the connection ends: then its tasks are cancelled
+        finally:
+            exchange.scope.cancel()
+            self._exchanges.remove(exchange)
+            self.used_at = anyio.current_time()
+            if not done.is_set():
+                self._abandoned += 1
+            if self._retiring or self._abandoned >= _ABANDONED:
+                self.retire()
+        if outcome:
+            return outcome[0]
+        if failure:
+            raise self._judged(failure[0]) from None
+        if exchange.scope.cancelled_caught and not self.over.is_set():
+            self._abandoned += 1
+            raise ToolError(f"the server did not answer within {self.target.timeout_s:g} s; it was told to stop")
+        raise Lost(self.error or "the connection ended", undone=False)
+
+    def _judged(self, error: Exception) -> Exception:
+        """What a failed exchange means."""
+        if isinstance(error, (HermesError, UrlElicitationRequiredError)):
+            return error
+        if not isinstance(error, MCPError):
+            return ToolError(f"the server's answer is of no use: {explained(error)}")
+        if error.code == types.URL_ELICITATION_REQUIRED:
+            return _url_wanted(error)
+        if self._watch.unauthorized and error.code == types.INTERNAL_ERROR:
+            return Unauthorized(str(error))
+        if error.code == types.INVALID_REQUEST and error.message == "Session terminated":
+            self._closing.set()
+            return Lost("the server has forgotten the session", undone=True)
+        if error.code == types.CONNECTION_CLOSED:
+            return Lost(explained(error), undone=False)
+        status = self._watch.status
+        said = f" (HTTP {status})" if status and error.code == types.INTERNAL_ERROR else ""
+        return ToolError(f"the server refused: {explained(error)}{said}")
+
+    async def _report(self, exchange: _Exchange, done: float, total: float | None, message: str | None) -> None:
+        """Pass the newest progress on; reports that come meanwhile replace each other."""
+        if not math.isfinite(done) or (total is not None and not math.isfinite(total)):
+            return
+        exchange.progress = (done, total, message)
+        if exchange.reporting.locked():
+            return
+        async with exchange.reporting:
+            while exchange.progress is not None:
+                await anyio.sleep_until(exchange.progress_at)
+                newest, exchange.progress = exchange.progress, None
+                with suppress(Exception):  # the call is over, or its log is gone: nothing to report to
+                    await exchange.ctx.progress(newest[0], newest[1], newest[2] and newest[2][:_MESSAGE_LENGTH])
+                exchange.progress_at = anyio.current_time() + self._settings.progress_every_s
+
+    async def _on_elicitation(
+        self, context: ClientRequestContext, params: types.ElicitRequestParams
+    ) -> types.ElicitResult | types.ErrorData:
+        """The server asks people something. Where it does not say for which call, it is for the newest."""
+        exchange = _exchange.get() or (self._exchanges[-1] if self._exchanges else None)
+        cancelled = types.ElicitResult(action="cancel")
+        if exchange is None or exchange.questions >= self._settings.questions:
+            return cancelled
+        exchange.questions += 1
+        try:
+            async with exchange.paused():
+                return await Elicitation(exchange.ctx, self.target.server).answered(params)
+        except NobodyAnswered:
+            return cancelled
+        except Exception:  # what it says would go to the server
+            return types.ErrorData(code=types.INTERNAL_ERROR, message="the question could not be asked")
+
+
+async def _unchecked(name: str, result: types.CallToolResult) -> None:
+    """Results are checked by ours, which takes no regular expression from a stranger."""
+
+
+def _url_wanted(error: MCPError) -> Exception:
+    try:
+        return UrlElicitationRequiredError.from_error(error.error)
+    except Exception:  # it says so, and then not what
+        return ToolError("the server wants something done in a browser, and does not say what")
+
+
+def explained(error: BaseException) -> str:
+    """What went wrong, in one line: the first cause, without what the SDK quotes of the server's answer."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(error, httpx2.HTTPStatusError):
+        return f"it answered with HTTP {error.response.status_code}"
+    if isinstance(error, (HermesError, MCPError, httpx2.HTTPError)):
+        return (str(error) or type(error).__name__).splitlines()[0][:_MESSAGE_LENGTH]
+    return type(error).__name__

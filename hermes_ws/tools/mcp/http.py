@@ -1,0 +1,139 @@
+"""HTTP to MCP servers: the guarded client, with an eye on what comes back.
+
+The SDK takes a client of ours. It reads whole JSON bodies, however large, hides the status of an answer it cannot use,
+and would wait for ever for the answer to a message that gets none. So bodies are bounded here, compressed ones refused
+(they would be bounded too late), statuses noted, and what needs no answer is given little time. A request to any other
+origin than the server's is not sent: it would carry the server's headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final, cast
+
+import anyio
+import anyio.lowlevel
+import httpx2
+import msgspec
+
+from hermes_ws.tools.addresses import AllowList
+from hermes_ws.tools.guarded import AddressRefused, guarded_client
+from hermes_ws.tools.mcp.target import Target
+
+__all__ = ["Watch", "http_client"]
+
+_CONNECT_S: Final = 10.0
+_WRITE_S: Final = 30.0
+_NOTICE_S: Final = 10.0
+"""For the answer to a message that is not a request: the SDK sends nothing else meanwhile."""
+_AGAIN_S: Final = 1.0
+"""The least time between two streams that are opened to listen: a server may ask for none at all."""
+
+
+class Watch:
+    """What the server's answers have said beside their content."""
+
+    def __init__(self) -> None:
+        self.unauthorized = False
+        """It has refused the credentials (401)."""
+        self.status = 0
+        """The last status that was no success."""
+        self.session = False
+        """It keeps a session for us."""
+
+    def note(self, response: httpx2.Response) -> None:
+        """An answer has come."""
+        self.unauthorized = self.unauthorized or response.status_code == 401
+        self.session = self.session or "mcp-session-id" in response.headers
+        if response.status_code >= 400:
+            self.status = response.status_code
+
+
+def http_client(target: Target, watch: Watch, *, message_bytes: int) -> httpx2.AsyncClient:
+    """A client for this server and no other. Its requests raise :class:`~hermes_ws.tools.guarded.AddressRefused` or
+    ``httpx2.HTTPError``."""
+    origin = httpx2.URL(target.url)
+    return guarded_client(
+        AllowList(target.allow, setting="mcp.allow"),
+        httpx2.Timeout(_WRITE_S, connect=_CONNECT_S, read=None),
+        headers={**target.headers, "Accept-Encoding": "identity"},
+        around=lambda inner: _Watched(inner, origin, watch, message_bytes),
+    )
+
+
+class _Message(msgspec.Struct):
+    """A JSON-RPC message, as far as it says whether it wants an answer."""
+
+    id: Any = None
+    method: str | None = None
+
+
+class _Watched(httpx2.AsyncBaseTransport):
+    def __init__(self, inner: httpx2.AsyncBaseTransport, origin: httpx2.URL, watch: Watch, message_bytes: int) -> None:
+        self._inner = inner
+        self._origin = origin
+        self._watch = watch
+        self._message_bytes = message_bytes
+        self._listen_at = 0.0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if not _same_origin(self._origin, request.url):
+            raise AddressRefused("the server sent us on to another origin, which does not get its headers")
+        if request.method == "GET":
+            await anyio.sleep_until(self._listen_at)
+            self._listen_at = anyio.current_time() + _AGAIN_S
+        elif not _wants_answer(request):
+            request.extensions = {**request.extensions, "timeout": _short(request)}
+        response = await self._inner.handle_async_request(request)
+        self._watch.note(response)
+        if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            await response.aclose()
+            raise httpx2.RemoteProtocolError("the response is compressed, which was not asked for")
+        streamed = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        most = None if streamed else self._message_bytes
+        response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream), most)
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that ends in an error where it becomes larger than ``most``, and lets others have their turn."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, most: int | None) -> None:
+        self._stream = stream
+        self._most = most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        read = 0
+        async with aclosing(cast("AsyncGenerator[bytes]", self._stream.__aiter__())) as chunks:
+            async for chunk in chunks:
+                read += len(chunk)
+                if self._most is not None and read > self._most:
+                    raise httpx2.RemoteProtocolError("the response is larger than mcp.message_bytes")
+                yield chunk
+                await anyio.lowlevel.checkpoint()  # the SDK spawns a task for every message: let them end
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _wants_answer(request: httpx2.Request) -> bool:
+    try:
+        message = msgspec.json.decode(request.content, type=_Message)
+    except (msgspec.MsgspecError, RecursionError, httpx2.RequestNotRead):
+        return False
+    return message.id is not None and message.method is not None
+
+
+def _short(request: httpx2.Request) -> dict[str, Any]:
+    return {**request.extensions.get("timeout", {}), "read": _NOTICE_S}
+
+
+def _same_origin(one: httpx2.URL, other: httpx2.URL) -> bool:
+    if (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port):
+        return True
+    upgraded = one.scheme == "http" and other.scheme == "https" and one.port is None and other.port is None
+    return upgraded and one.host == other.host

@@ -1,0 +1,122 @@
+"""What a call of an MCP tool came to, in our terms: text for the model, images, and the structured result if it is fit."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from mcp_types import (
+    AudioContent,
+    BlobResourceContents,
+    CallToolResult,
+    ContentBlock,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
+
+from hermes_ws.errors import ToolError
+from hermes_ws.protocol.values import ContentPart, TextPart
+from hermes_ws.tools.base import ToolContext, ToolResult
+from hermes_ws.tools.mcp.offers import clean, too_deep
+from hermes_ws.tools.mcp.settings import McpSettings
+from hermes_ws.validation import UnusableSchema, first_problem
+
+__all__ = ["Rendering", "tool_result"]
+
+
+@dataclass(slots=True)
+class Rendering:
+    """Blocks of content as they become text and images."""
+
+    ctx: ToolContext
+    settings: McpSettings
+    lines: list[str] = field(default_factory=list[str])
+    images: list[ContentPart] = field(default_factory=list[ContentPart])
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def content(self) -> list[ContentPart] | None:
+        """The text and the images as parts; None if there is nothing but text."""
+        text: list[ContentPart] = [TextPart(text=self.text)] if self.text else []
+        return [*text, *self.images] if self.images else None
+
+    async def add(self, block: ContentBlock) -> None:
+        """One block."""
+        match block:
+            case TextContent():
+                self.lines.append(clean(block.text))
+            case ImageContent():
+                await self.add_data(block.data, block.mime_type, "image")
+            case AudioContent():
+                await self.add_data(block.data, block.mime_type, "audio")
+            case ResourceLink():
+                self.lines.append(clean(f"[resource {block.title or block.name}: {block.uri}]"))
+            case EmbeddedResource():
+                await self.add_resource(block.resource)
+
+    async def add_resource(self, resource: TextResourceContents | BlobResourceContents) -> None:
+        """The content of a resource."""
+        if isinstance(resource, TextResourceContents):
+            self.lines.append(clean(resource.text))
+        else:
+            await self.add_data(resource.blob, resource.mime_type or "", f"resource {clean(str(resource.uri))[:500]}")
+
+    async def add_data(self, encoded: str, mime: str, what: str) -> None:
+        """Bytes: an image is kept; of anything else the model is told that it was there."""
+        if not mime.startswith("image/"):
+            self.lines.append(f"[{what}: {clean(mime)[:100] or 'bytes'}, {len(encoded) * 3 // 4} bytes, not shown]")
+        elif len(self.images) >= self.settings.images:
+            self.lines.append(f"[{what}: left out, it is one too many]")
+        else:
+            try:
+                self.images.append(await self.ctx.image(base64.b64decode(encoded, validate=True)))
+            except (ToolError, binascii.Error, ValueError) as problem:
+                self.lines.append(f"[{what}: left out, {problem}]")
+
+
+async def tool_result(
+    result: CallToolResult, result_schema: dict[str, Any] | None, ctx: ToolContext, settings: McpSettings
+) -> ToolResult:
+    """The result for the model and the log."""
+    rendering = Rendering(ctx, settings)
+    for block in result.content:
+        await rendering.add(block)
+    structured, note = _structured(result, result_schema, settings)
+    if structured is not None and not rendering.lines:
+        rendering.lines.append(msgspec.json.encode(structured).decode())
+    if note:
+        rendering.lines.append(f"[{note}]")
+    return ToolResult(
+        output=rendering.text, is_error=result.is_error, structured=structured, content=rendering.content
+    )
+
+
+def _structured(result: CallToolResult, schema: dict[str, Any] | None, settings: McpSettings) -> tuple[Any, str]:
+    """The structured result if it is fit to be kept, and what is wrong with it if not."""
+    value = result.structured_content
+    if value is None:
+        missing = schema is not None and not result.is_error
+        return None, "the structured result that the tool promises is missing" if missing else ""
+    if too_deep(value):
+        return None, "the structured result is nested too deeply and was left out"
+    try:
+        size = len(msgspec.json.encode(value))
+        problem = first_problem(schema, value) if schema is not None and not result.is_error else None
+    except UnusableSchema as reason:
+        return value, f"the tool's result schema {reason}"
+    except (ValueError, TypeError):
+        return None, "the structured result cannot be written as JSON and was left out"
+    if size > settings.structured_bytes:
+        return None, "the structured result is larger than mcp.structured_bytes and was left out"
+    if problem is not None:
+        return None, f"the structured result is not what the tool promises, at {problem.path}, and was left out"
+    return value, ""
