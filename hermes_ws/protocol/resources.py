@@ -9,7 +9,7 @@ import msgspec
 from hermes_ws.protocol.events import InteractionRequested
 from hermes_ws.protocol.values import Role, Usage, Value
 
-__all__ = ["ConversationList", "ConversationSummary", "EventPage", "TicketGrant", "TicketRequest"]
+__all__ = ["ConversationList", "ConversationSummary", "EventPage", "StoredBlob", "TicketGrant", "TicketRequest"]
 
 
 class ConversationSummary(Value, frozen=True, kw_only=True):
@@ -85,3 +85,16 @@ class TicketGrant(Value, frozen=True, kw_only=True):
     """Unix ms."""
     url: str
     """The socket's address with the ticket in it."""
+
+
+class StoredBlob(Value, frozen=True, kw_only=True):
+    """An image that was uploaded."""
+
+    blob: str
+    """For ``{"type":"image","blob":...}`` in an input, and for ``GET /api/blobs/{blob}``."""
+    sha256: str
+    """SHA-256 of its bytes, in hex."""
+    mime: str
+    """``image/png``, ``image/jpeg``, ``image/gif`` or ``image/webp``, judged by its content."""
+    size: int
+    """Bytes."""

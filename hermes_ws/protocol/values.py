@@ -146,12 +146,29 @@ class TextPart(Value, frozen=True, kw_only=True, tag_field="type", tag="text"):
 
 
 class ImagePart(Value, frozen=True, kw_only=True, tag_field="type", tag="image"):
-    """An image in an input, by URL or data URL."""
+    """An image. A command gives exactly one of ``url`` and ``blob``; in events one that is stored here has ``blob``,
+    ``sha256``, ``mime`` and ``size``, and no ``url``."""
 
-    url: str
-    """``https:`` or ``data:`` URL."""
+    url: str | None = None
+    """``http:`` or ``https:`` URL, for whoever shows it to fetch; in commands also a ``data:`` URL, which is stored."""
+    blob: str | None = None
+    """Id of an image that is stored here: ``blob_`` and its ``sha256``. ``GET /api/blobs/{blob}`` has it."""
+    sha256: str | None = None
+    """SHA-256 of its bytes, in hex. Told by the server; in commands it is ignored, as are ``mime`` and ``size``."""
+    mime: str | None = None
+    """``image/png``, ``image/jpeg``, ``image/gif`` or ``image/webp``, judged by its content."""
+    size: int | None = None
+    """Bytes."""
     detail: str | None = None
     """How closely the model should look, as its endpoint understands it (``low``, ``high``, ``auto``)."""
+
+    @property
+    def line(self) -> str:
+        """The image in a few words, for a person at a terminal."""
+        if self.blob is None:
+            return "[image]" if self.url is None or self.url.startswith("data:") else f"[image {self.url[:200]}]"
+        kind = (self.mime or "image").removeprefix("image/")
+        return f"[image {kind}, {(self.size or 0) / 1000:,.1f} kB, {self.blob}]"
 
 
 ContentPart: TypeAlias = TextPart | ImagePart
@@ -325,9 +342,10 @@ class McpServerConfig(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One MCP server of this conversation: by ``url``, or by ``ref`` to the operator's configuration."""
 
     url: str | None = None
-    """Streamable HTTP or SSE endpoint. Another ``url`` drops the stored headers."""
+    """Streamable HTTP or SSE endpoint. Shown as it is: secrets belong into ``headers``. Another ``url`` or
+    ``transport`` drops the stored headers."""
     headers: dict[str, Any] | None = None
-    """Write-only: read back as ``{"set": true, "fingerprint": "..."}``, which as input means keep."""
+    """With ``url``. Write-only: read back as ``{"set": true, "fingerprint": "..."}``, which as input means keep."""
     transport: Literal["http", "sse"] | None = None
     """Default ``http`` (streamable HTTP)."""
     tools: ToolFilter | None = None
@@ -338,6 +356,9 @@ class McpServerConfig(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of one call."""
     ref: str | None = None
     """Name of a server in the operator's configuration; the only way to a stdio server."""
+    env: dict[str, Any] | None = None
+    """With ``ref``: environment variables for the operator's server, as far as the operator takes them. Write-only,
+    like ``headers``."""
 
 
 class LimitsConfig(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,14 +21,20 @@ import structlog
 from hermes_ws.errors import DataDirError
 from hermes_ws.store.base import ConversationRef
 
-__all__ = ["LOG", "DataDirectory", "Folders"]
+__all__ = ["LOG", "UNBEGUN", "DataDirectory", "Folders"]
 
 log = structlog.get_logger("hermes_ws.store")
 
 LOG: Final = "hermes-ws.db"
 """Name of the log in its data directory."""
+UNBEGUN: Final = "unbegun"
+"""A file in a conversation's folder of images that was made before its first event: its namespace and id are in it."""
 _WORK: Final = "hermes-ws-work"
 _OUTPUTS: Final = "hermes-ws-outputs"
+_IMAGES: Final = "hermes-ws-images"
+_POOLS: Final = "hermes-ws-blobs"
+_KINDS: Final = (_WORK, _OUTPUTS, _IMAGES)
+"""Where each conversation has a folder of its own."""
 _TRASH: Final = "hermes-ws-trash"
 _ASIDE: Final = ".deleting"
 """What the folders of a conversation that is just being deleted end with."""
@@ -50,14 +56,35 @@ class Folders:
         """Where the whole outputs of a conversation's tool calls are kept."""
         return self._own(_OUTPUTS) / _name(ref)
 
+    def images(self, ref: ConversationRef) -> Path:
+        """The images that a conversation refers to."""
+        return self._own(_IMAGES) / _name(ref)
+
+    def pool(self, namespace: str) -> Path:
+        """All images of a namespace, each once."""
+        return self._own(_POOLS) / hashlib.sha256(namespace.encode()).hexdigest()[:32]
+
+    @property
+    def blobs_lock(self) -> Path:
+        """The file that is locked by who adds images, together, and by who removes some, alone."""
+        return self._own(_POOLS) / "lock"
+
+    def pools(self) -> Iterator[Path]:
+        """The pools of all namespaces."""
+        return (path for path in _entries(self.root / _POOLS) if path.is_dir())
+
+    def unbegun(self) -> Iterator[Path]:
+        """Folders of images that were made before their conversation."""
+        return (path for path in _entries(self.root / _IMAGES) if not path.name.endswith(_ASIDE) and _waits(path))
+
     def _own(self, name: str) -> Path:
         """A folder of ours that nobody else may look into, also where the directory is somebody else's."""
         folder = self.root / name
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    def _folders_of(self, ref: ConversationRef) -> tuple[Path, Path]:
-        return self.root / _WORK / _name(ref), self.root / _OUTPUTS / _name(ref)
+    def _folders_of(self, ref: ConversationRef) -> list[Path]:
+        return [self.root / kind / _name(ref) for kind in _KINDS]
 
     def set_aside(self, ref: ConversationRef) -> None:
         """Take a conversation's files out of use: it is about to be deleted from the log. After that they are
@@ -66,7 +93,7 @@ class Folders:
             for path in self._folders_of(ref):
                 aside = _aside(path)
                 if aside.exists():  # of an earlier life under the same name
-                    self._to_trash(aside)
+                    self.to_trash(aside)
                 with suppress(FileNotFoundError):
                     path.rename(aside)
         except OSError:
@@ -82,20 +109,25 @@ class Folders:
     def put_all_back(self) -> None:
         """After a crash, when those of deleted conversations are discarded: what is still set aside belongs to one that
         was not deleted after all."""
-        for folder in (self.root / _WORK, self.root / _OUTPUTS):
-            for path in _entries(folder):
+        for kind in _KINDS:
+            for path in _entries(self.root / kind):
                 if path.name.endswith(_ASIDE):
                     with suppress(OSError):
                         path.rename(path.with_name(path.name.removesuffix(_ASIDE)))
 
     def discard(self, ref: ConversationRef) -> None:
-        """Take a conversation's files away, at once; :meth:`empty_trash` removes them. Raises OSError if they stay."""
+        """Take a conversation's files away, at once; :meth:`empty_trash` removes them. Raises OSError if they stay.
+
+        Images that wait for a conversation to begin belong to the next one of that name.
+        """
         for path in self._folders_of(ref):
             for one in (path, _aside(path)):
+                if one is path and _waits(path):
+                    continue
                 with suppress(FileNotFoundError):
-                    self._to_trash(one)
+                    self.to_trash(one)
 
-    def _to_trash(self, path: Path) -> None:
+    def to_trash(self, path: Path) -> None:
         """Move ``path`` into the trash beside it; if that cannot be, at least away from its name, for good."""
         if not path.is_symlink():
             path.chmod(0o700)  # only a folder that may be written to can be moved into another one
@@ -112,11 +144,11 @@ class Folders:
         Folders in folders are moved up before they are removed, so that no path is too long, however deep they are.
         """
         waiting: list[Path] = []
-        for folder in (self.root / _WORK, self.root / _OUTPUTS):
+        for folder in (self.root / kind for kind in _KINDS):
             for path in _entries(folder):
                 if path.name.endswith(_DELETED):
                     with suppress(OSError):
-                        self._to_trash(path)
+                        self.to_trash(path)
             waiting += _entries(folder / _TRASH)
         left = 0
         while waiting:
@@ -206,6 +238,11 @@ def _emptied(folder: Path) -> list[Path]:
                 path.chmod(0o700)
                 moved.append(path.rename(folder.parent / secrets.token_hex(16)))
     return moved
+
+
+def _waits(folder: Path) -> bool:
+    """Whether a folder holds images whose conversation has not begun."""
+    return folder.parent.name == _IMAGES and (folder / UNBEGUN).exists()
 
 
 def _aside(path: Path) -> Path:

@@ -1,0 +1,34 @@
+"""What a server removes now and then: deltas, outputs and images that have had their time, and what was deleted."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+import structlog
+
+from hermes_ws.errors import StoreError
+from hermes_ws.runtime.images import Images
+from hermes_ws.store.base import Store
+from hermes_ws.store.directory import DataDirectory
+
+__all__ = ["sweep"]
+
+log = structlog.get_logger("hermes_ws.runtime")
+
+
+async def sweep(
+    store: Store, directory: DataDirectory, images: Images, *, now: int, deltas_s: int, outputs_s: int
+) -> None:
+    """Remove deltas of runs that ended ``deltas_s`` ago, and so on; ``now`` in Unix ms.
+
+    Images come last: those that only a deleted conversation referred to are free by then.
+    """
+    try:
+        freed = await store.sweep(now - deltas_s * 1000)
+        await anyio.to_thread.run_sync(directory.remove_old_outputs, now - outputs_s * 1000)
+        await anyio.to_thread.run_sync(directory.empty_trash)
+        unused = await images.sweep(store, now)
+    except StoreError as error:
+        log.warning("sweep.failed", error=str(error))
+        return
+    if freed.events or unused:
+        log.info("sweep.done", events=freed.events, bytes=freed.bytes, images=unused)
