@@ -129,7 +129,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """A tool call that the model asked for, as the registry describes the tool."""
+    """A tool call that the model asked for, as the registry describes the tool. ``problem``: it cannot be made; it is
+    over with that as its error, in the same commit."""
 
     call_id: str
     name: str
@@ -137,6 +138,7 @@ class CallRequest:
     title: str
     arguments: dict[str, Any]
     annotations: Annotations
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

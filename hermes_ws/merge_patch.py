@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
 import msgspec
@@ -14,10 +15,13 @@ __all__ = ["merged"]
 
 
 def merged(config: Config, patch: dict[str, Any]) -> Config:
-    """The configuration after a JSON merge patch (RFC 7396). Raises :class:`CommandError` with the path."""
+    """The configuration after a JSON merge patch (RFC 7396). Raises :class:`CommandError` with the path.
+
+    Header names are the same in any case: one in the patch means the one that is there, however it is written.
+    """
     target = msgspec.to_builtins(config)
     try:
-        return msgspec.convert(_merge_patch(target, patch), Config)
+        return msgspec.convert(_merge_patch(target, _respelled(target, patch)), Config)
     except msgspec.ValidationError as error:
         what, path = invalid_value(error, Config)
         raise CommandError("invalid_frame", f"config: {what}", path=f"$.config{path.removeprefix('$')}") from None
@@ -35,3 +39,26 @@ def _merge_patch(target: Any, patch: Any) -> Any:
         else:
             result[key] = _merge_patch(result.get(key), value)
     return result
+
+
+def _respelled(target: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """The patch with its header names as the target writes them, so that null takes away what it is meant for."""
+    known: dict[str, Any] = target.get("mcp_servers") or {}
+    changed: dict[str, Any] = {}
+    for name, server in _object(patch.get("mcp_servers")).items():
+        headers = _object(_object(server).get("headers"))
+        if name in known and headers:
+            changed[name] = {**_object(server), "headers": _as_known(known[name].get("headers") or {}, headers)}
+    return {**patch, "mcp_servers": {**_object(patch["mcp_servers"]), **changed}} if changed else patch
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """The value if it is an object; an empty one otherwise."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _as_known(known: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
+    """``headers`` under the names in ``known``; one that is in the patch twice stays as it is, for others to judge."""
+    spelling = {name.lower(): name for name in known}
+    times = Counter(name.lower() for name in headers)
+    return {spelling.get(n.lower(), n) if times[n.lower()] == 1 else n: value for n, value in headers.items()}

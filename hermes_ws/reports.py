@@ -50,10 +50,13 @@ class Reports:
         new_id: Callable[[str], str],
         limits: SessionLimits,
         resolve_agent: Callable[[str | None, str | None], tuple[str, str]],
+        fingerprint: Callable[[str, str], str],
         options: Mapping[str, RunOptions] | None = None,
+        secrets: Mapping[str, str] | None = None,
         preview_bytes: int = 32_768,
     ) -> None:
-        """``resolve_agent`` turns the configured agent and model (None: the default) into their names.
+        """``resolve_agent`` turns the configured agent and model (None: the default) into their names, ``fingerprint``
+        the name and value of a secret into what may be shown of it.
 
         ``preview_bytes``: what ``tool.completed`` shows of the output of a call that a stop or a restart cut off.
         """
@@ -61,6 +64,9 @@ class Reports:
         self.state = state
         self.limits = limits
         self.options: dict[str, RunOptions] = dict(options or {})
+        self.secrets: dict[str, str] = dict(secrets or {})
+        """The secrets of the configuration, by name (:mod:`hermes_ws.credentials`). In memory only."""
+        self._fingerprint = fingerprint
         self._new_id = new_id
         self._resolve_agent = resolve_agent
         self.holding = False
@@ -129,6 +135,7 @@ class Reports:
             options=question.options,
             questions=question.questions,
             schema=question.schema,
+            url=question.url,
             editable=question.editable,
             digest=question.digest,
             requested_at=now,
@@ -236,7 +243,8 @@ class Reports:
             )
 
     def finish_call(self, run_id: str, calls: Iterable[CallRequest], now: int) -> tuple[list[str], Decision]:
-        """The model's answer is whole: its finals and all its tool calls, in one commit. Returns the calls' ids."""
+        """The model's answer is whole: its finals and all its tool calls, in one commit. Returns the ids of the calls
+        that are to be made."""
         self._begin(now)
         run = self._reporting(run_id)
         step = self._open_step(run)
@@ -245,6 +253,7 @@ class Reports:
         self._end_reasoning(run)
         self._end_message(run)
         call_ids: list[str] = []
+        problems: dict[str, str] = {}
         for call in calls:
             call_id = call.call_id if call.call_id and call.call_id not in self.state.calls else self._new_id("call")
             self._emit(
@@ -258,7 +267,12 @@ class Reports:
                 arguments=call.arguments,
                 annotations=call.annotations,
             )
-            call_ids.append(call_id)
+            if call.problem is None:
+                call_ids.append(call_id)
+            else:
+                problems[call_id] = call.problem
+        for call_id, problem in problems.items():
+            self._complete(self.state.calls[call_id], status="error", output=problem)
         return call_ids, self._decision
 
     def discard_call(self, run_id: str, reason: Literal["retried", "failed"], now: int) -> Decision:
@@ -339,6 +353,20 @@ class Reports:
             duration_ms=call.elapsed_ms(self._now),
             **fields,
         )
+
+    def mcp_status(
+        self,
+        server: str,
+        state: Literal["starting", "ready", "auth_required", "failed", "stopped"],
+        now: int,
+        *,
+        tools: list[str] | None = None,
+        error: str | None = None,
+    ) -> Decision:
+        """An MCP server of the conversation has changed state, or its tools."""
+        self._begin(now)
+        self._emit(ev.McpStatus, server=server, state=state, tools=tools, error=error)
+        return self._decision
 
     def take_steers(self, run_id: str, now: int) -> tuple[list[str], Decision]:
         """Between two steps: what was said to the run since. It is in the history from here on."""

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from hermes_ws.answers import check_answers, redact
+from hermes_ws.credentials import separate
 from hermes_ws.decisions import Decision, RememberRule, RunOptions, StopRun
 from hermes_ws.entities import Run
 from hermes_ws.errors import CommandError
@@ -235,10 +236,25 @@ class Session(Reports):
         config = merged(self.state.config, command.config)
         if len(msgspec.json.encode(config)) > self.limits.config_bytes:
             raise CommandError("too_large", f"a configuration weighs at most {self.limits.config_bytes} bytes")
-        if config.mcp_servers:
-            raise CommandError("unsupported", "MCP servers are not supported yet", path="$.config.mcp_servers")
+        config, changes = separate(self.state.config, config, self.secrets, self._fingerprint)
+        self._keep_secrets(changes)
         self._emit(ev.ConversationConfigured, version=version + 1, config=config, by=by)
         self._answer(version=version + 1)
+
+    def _keep_secrets(self, changes: dict[str, str | None]) -> None:
+        after = {name: value for name, value in {**self.secrets, **changes}.items() if value is not None}
+        if len(after) > self.limits.secrets:
+            message = f"a configuration has at most {self.limits.secrets} headers and environment variables"
+            raise CommandError("too_large", message, path="$.config.mcp_servers")
+        self.secrets = after
+        self._decision.secrets = changes
+
+    def rotate(self, server: str, header: str, value: str, *, by: By, now: int) -> Decision:
+        """Another value for one header of an MCP server: what a person answered who was asked for it. Raises
+        :class:`CommandError`, as the same by ``conversation.configure`` would."""
+        self._begin(now)
+        self._configure(ConversationConfigure(config={"mcp_servers": {server: {"headers": {header: value}}}}), by)
+        return self._decision
 
     # -- interactions ----------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds, WholeSecon
 from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
+from hermes_ws.store.blobs import BlobSettings
 from hermes_ws.tools.base import ToolSettings
 
 __all__ = [
@@ -127,6 +128,16 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long a commit waits for another program that holds the log, such as a backup."""
 
 
+class SecretSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[secrets]``: what the headers and variables of conversations' MCP servers are sealed with in the log. Without
+    either, a key is made and kept in the data directory: who copies that has both then."""
+
+    key: str | None = None
+    """The key: random, at least 16 characters. With another one, what was stored has to be given anew."""
+    key_file: str | None = None
+    """A file with the key in it; not in the data directory."""
+
+
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[log]``: the server's own diagnostics, on stderr."""
 
@@ -148,12 +159,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tools: ToolSettings = ToolSettings()
     approvals: ApprovalSettings = ApprovalSettings()
     store: StoreSettings = StoreSettings()
+    blobs: BlobSettings = BlobSettings()
+    secrets: SecretSettings = SecretSettings()
     log: LogSettings = LogSettings()
     agents: dict[str, dict[str, Any]] = msgspec.field(default_factory=lambda: {"demo": {"kind": "demo"}})
     """``[agents.NAME]``: ``kind`` is an entry point of the group ``hermes_ws.agents``; the rest is for it."""
 
 
-SECRET: Final = frozenset({"server.key"})
+SECRET: Final = frozenset({"server.key", "secrets.key"})
 """Settings whose values are never shown."""
 
 KNOWN_NAMES: Final = {

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
@@ -43,7 +43,8 @@ from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.slots import Slot
 from hermes_ws.runtime.tail import Tail
 from hermes_ws.session import Session
-from hermes_ws.store.base import Append, CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store
+from hermes_ws.store.base import Append, CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, SecretRow, Store
+from hermes_ws.store.vault import Vault
 
 __all__ = ["Conversation", "Host"]
 
@@ -73,6 +74,7 @@ class Host(Protocol):
     """What a conversation needs of the runtime around it."""
 
     store: Store
+    vault: Vault
 
     def now(self) -> int: ...
     def uptime(self) -> float: ...
@@ -117,6 +119,7 @@ class Conversation:
         floor: int = 1,
         log_bytes: int = 0,
         rules: Iterable[ApprovalRule] = (),
+        unreadable_secrets: Iterable[str] = (),
     ) -> None:
         self.ref = ref
         self.store = host.store
@@ -125,6 +128,9 @@ class Conversation:
         self.floor = floor
         self.log_bytes = log_bytes
         self.rules: dict[str, ApprovalRule] = {rule.rule_id: rule for rule in rules}
+        self.unreadable_secrets = set(unreadable_secrets)
+        """Names of secrets that the configuration tells of, but that could not be opened: they are as good as missing
+        until they are given anew."""
         self.tail = Tail(self.session.state.head, max_bytes=tail_bytes)
         self.readers: set[Reader] = set()
         self.holders = 0
@@ -248,6 +254,7 @@ class Conversation:
             commands=[command] if command else [],
             rules=[self._rule_row(rule) for rule in remembered],
             revoked=list(revoked),
+            secrets=self._sealed(decision.secrets),
         )
         if batch.sync:
             batch.summary = msgspec.json.encode(self.summary())
@@ -255,6 +262,11 @@ class Conversation:
             self._arm()
         self._pending.append(pending)
         self.store.append(batch)
+
+    def _sealed(self, secrets: Mapping[str, str | None]) -> list[SecretRow]:
+        self.unreadable_secrets -= secrets.keys()
+        seal = self._host.vault.seal
+        return [SecretRow(name, None if s is None else seal(self.ref, name, s)) for name, s in secrets.items()]
 
     def _after_all(self, pending: _Pending) -> None:
         if self._pending:

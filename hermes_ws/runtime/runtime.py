@@ -38,16 +38,23 @@ from hermes_ws.runtime.calls import Workshop
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.images import Images
+from hermes_ws.runtime.permissions import AgentTerms, Permissions
 from hermes_ws.runtime.readers import Reader, ReaderSettings
 from hermes_ws.runtime.slots import Slot
+from hermes_ws.runtime.sweeping import sweep
+from hermes_ws.runtime.toolboxes import Toolboxes
 from hermes_ws.runtime.turn import AgentSettings, RunTurn
 from hermes_ws.runtime.work import RETAKE_FIRST_S, RETAKE_MAX_S, Drops, Work
 from hermes_ws.session import Session
 from hermes_ws.state import State
 from hermes_ws.store.base import ConversationRef, Loaded, Store, StoredEvent
+from hermes_ws.store.blobs import Blobs, BlobSettings
 from hermes_ws.store.directory import DataDirectory
+from hermes_ws.store.vault import Vault
 from hermes_ws.tools.base import Tool, ToolSettings
 from hermes_ws.tools.leftovers import end_marked, mark
+from hermes_ws.tools.mcp.settings import McpSettings, OperatorServer
 
 __all__ = ["Runtime", "RuntimeSettings", "new_id"]
 
@@ -73,6 +80,10 @@ class RuntimeSettings:
     tools: ToolSettings = field(default_factory=ToolSettings)
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
     runs: AgentSettings = field(default_factory=AgentSettings)
+    blobs: BlobSettings = field(default_factory=BlobSettings)
+    mcp: McpSettings = field(default_factory=McpSettings)
+    operator: Mapping[str, OperatorServer] = field(default_factory=dict[str, OperatorServer])
+    agent_terms: Mapping[str, AgentTerms] = field(default_factory=dict[str, AgentTerms])
     default_agent: str = "demo"
     retention_s: int = 86_400
     """How long after its run's end a delta stays in the log."""
@@ -124,13 +135,22 @@ class Runtime:
         settings: RuntimeSettings,
         agents: Mapping[str, Agent],
         tools: Mapping[str, Tool],
+        vault: Vault,
         tasks: anyio.abc.TaskGroup,
     ) -> None:
         self.store = store
         self.directory = directory
+        self.vault = vault
         self.settings = settings
         self.agents = dict(agents)
-        self.tools = dict(tools)
+        self.toolboxes = Toolboxes(tools, directory, settings.mcp, settings.operator, self.spawn)
+        self.permissions = Permissions(
+            default=settings.tools.default,
+            approvals=settings.approvals,
+            agents=settings.agent_terms,
+            operator=settings.operator,
+        )
+        self.images = Images(Blobs(directory, settings.blobs))
         self.instance = secrets.token_hex(8)
         self.draining = False
         self._tasks = tasks
@@ -160,6 +180,8 @@ class Runtime:
                     yield runtime
                 finally:
                     runtime._let_go()
+                    with anyio.CancelScope(shield=True):
+                        await runtime.toolboxes.close()
                     tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:  # tasks are guarded: what is in here is the caller's own
             raise group.exceptions[0] from None
@@ -210,6 +232,7 @@ class Runtime:
     def _evict(self, conversation: Conversation) -> None:
         """Out of memory with it. Who still has it in hand must not work with it any more."""
         conversation.freeze()
+        self.toolboxes.forget(conversation)
         del self._conversations[conversation.ref]
 
     async def _load(self, ref: ConversationRef, loading: asyncio.Future[None]) -> None:
@@ -222,6 +245,7 @@ class Runtime:
                 await self._add_deltas(ref, loaded)
             conversation = self._fold(ref, loaded)
             await _end_leftovers(conversation)
+            await self.toolboxes.end_leftovers(conversation)
         except Exception as error:  # whoever waits gets it
             damaged = isinstance(error, (msgspec.MsgspecError, UnicodeDecodeError, IllegalTransition))
             known = error if isinstance(error, StoreError) else StoreError(f"the log of it cannot be folded: {error}")
@@ -255,6 +279,8 @@ class Runtime:
     def _fold(self, ref: ConversationRef, loaded: Loaded | None) -> Conversation:
         state, options = State(ref.conversation_id), dict[str, RunOptions]()
         rules: list[ApprovalRule] = []
+        kept: dict[str, str] = {}
+        unreadable: set[str] = set()
         if loaded is not None:
             for event in loaded.events:
                 state.skip(event.seq - 1)
@@ -263,6 +289,7 @@ class Runtime:
             state.epoch = loaded.epoch
             options = {row.run_id: msgspec.json.decode(row.options, type=RunOptions) for row in loaded.runs}
             rules = [msgspec.json.decode(row.data, type=ApprovalRule) for row in loaded.rules]
+            kept, unreadable = self.vault.open_all(ref, loaded.secrets)
 
         def make_session() -> Session:
             fresh = state if state.epoch is not None else State(ref.conversation_id)
@@ -273,6 +300,8 @@ class Runtime:
                 resolve_agent=self.resolve_agent,
                 preview_bytes=self.settings.tools.preview_bytes,
                 options=options,
+                fingerprint=lambda name, value: self.vault.fingerprint(ref, name, value),
+                secrets=kept,
             )
 
         return Conversation(
@@ -284,6 +313,7 @@ class Runtime:
             floor=loaded.floor if loaded else 1,
             log_bytes=loaded.bytes if loaded else 0,
             rules=rules,
+            unreadable_secrets=unreadable,
         )
 
     def resolve_agent(self, name: str | None, model: str | None) -> tuple[str, str]:
@@ -355,8 +385,10 @@ class Runtime:
             for work in [self._work[run_id] for run_id in conversation.session.state.runs if run_id in self._work]:
                 work.scope.cancel()
                 await work.over.wait()
+            await self.toolboxes.end(conversation)
         try:
-            existed = await self._remove(ref)
+            async with self.images.alone(ref):
+                existed = await self._remove(ref)
         except StoreError as error:
             if conversation is not None:
                 conversation.drop(error)
@@ -434,6 +466,7 @@ class Runtime:
         taken up from the log."""
         if self._conversations.get(conversation.ref) is conversation:
             del self._conversations[conversation.ref]
+        self.toolboxes.forget(conversation)
         for run_id in conversation.session.state.runs:
             if run_id in self._work:
                 self._work[run_id].scope.cancel()
@@ -450,10 +483,11 @@ class Runtime:
     def workshop(self, conversation: Conversation) -> Workshop:
         """What the conversation's tool calls work with."""
         return Workshop(
-            tools=self.tools,
+            toolbox=self.toolboxes.of(conversation),
+            permissions=self.permissions,
             settings=self.settings.tools,
-            approvals=self.settings.approvals,
             directory=self.directory,
+            images=self.images,
         )
 
     # -- runs ------------------------------------------------------------------------------------------
@@ -525,7 +559,9 @@ class Runtime:
         for conversation in tuple(self._conversations.values()):
             for reader in tuple(conversation.readers):
                 reader.beat(uptime)
-            if self._may_go(conversation) and uptime - conversation.used_at > self.settings.conversations.idle_s:
+            self.toolboxes.beat(conversation)
+            unused = uptime - conversation.used_at > self.settings.conversations.idle_s
+            if unused and self._may_go(conversation) and self.toolboxes.rested(conversation):
                 self._evict(conversation)
 
     async def _forget_commands(self, now: int) -> None:
@@ -543,18 +579,8 @@ class Runtime:
             await self._guarded(self._sweep)
 
     async def _sweep(self) -> None:
-        now = self.now()
-        try:
-            freed = await self.store.sweep(now - self.settings.retention_s * 1000)
-        except StoreError as error:
-            log.warning("sweep.failed", error=str(error))
-            return
-        await anyio.to_thread.run_sync(
-            self.directory.remove_old_outputs, now - self.settings.outputs_retention_s * 1000
-        )
-        await anyio.to_thread.run_sync(self.directory.empty_trash)
-        if freed.events:
-            log.info("sweep.done", events=freed.events, bytes=freed.bytes)
+        parts, settings = (self.store, self.directory, self.images), self.settings
+        await sweep(*parts, now=self.now(), deltas_s=settings.retention_s, outputs_s=settings.outputs_retention_s)
 
     async def drain(self, grace_s: float, reconnect_after_ms: int) -> None:
         """Say goodbye, give what runs some time, then close every socket with the code that says to come back."""

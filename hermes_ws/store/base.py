@@ -1,8 +1,9 @@
 """The log, as the rest of the server sees it.
 
 A store keeps, for every conversation, its events in order, and beside them the projections that are cheaper to look
-up than to fold: a line per conversation, per run, per interaction, per command id, per remembered approval. An
-:class:`Append` carries events and projections together, and a store commits all of it or nothing.
+up than to fold: a line per conversation, per run, per interaction, per command id, per remembered approval; and the
+secrets, sealed, which are in no event. An :class:`Append` carries events and all that together, and a store commits all
+of it or nothing.
 
 What an implementation promises (``tests/store`` holds each of them to it):
 
@@ -38,6 +39,7 @@ __all__ = [
     "Loaded",
     "RuleRow",
     "RunRow",
+    "SecretRow",
     "Store",
     "StoredEvent",
 ]
@@ -101,6 +103,13 @@ class RuleRow(NamedTuple):
     data: bytes
 
 
+class SecretRow(NamedTuple):
+    """A secret of a conversation's configuration, sealed (:mod:`hermes_ws.store.vault`). ``data`` None: it goes."""
+
+    name: str
+    data: bytes | None
+
+
 class ConversationLine(NamedTuple):
     """A conversation in a list. ``summary`` is encoded; ``head`` and ``last_event_at`` are newer than in it."""
 
@@ -150,6 +159,7 @@ class Append:
     commands: list[CommandRow] = field(default_factory=list[CommandRow])
     rules: list[RuleRow] = field(default_factory=list[RuleRow])
     revoked: list[str] = field(default_factory=list[str])
+    secrets: list[SecretRow] = field(default_factory=list[SecretRow])
 
 
 @dataclass(slots=True)
@@ -167,6 +177,7 @@ class Loaded:
     events: list[StoredEvent]
     runs: list[RunRow]
     rules: list[RuleRow]
+    secrets: list[SecretRow]
 
 
 class Store(Protocol):

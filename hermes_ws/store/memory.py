@@ -20,6 +20,7 @@ from hermes_ws.store.base import (
     Loaded,
     RuleRow,
     RunRow,
+    SecretRow,
     StoredEvent,
 )
 from hermes_ws.store.paging import cursor_of, page_of, position_of
@@ -41,6 +42,7 @@ class _Conversation:
     run_heads: dict[str, int] = field(default_factory=dict[str, int])
     interactions: dict[str, InteractionRow] = field(default_factory=dict[str, InteractionRow])
     commands: dict[tuple[str, str], CommandRow] = field(default_factory=dict[tuple[str, str], CommandRow])
+    secrets: dict[str, SecretRow] = field(default_factory=dict[str, SecretRow])
 
     def weight(self) -> Freed:
         """What all its events come to."""
@@ -87,6 +89,10 @@ class MemoryStore:
         kept.run_heads |= {row.run_id: kept.head if row.began else 0 for row in batch.runs}
         kept.interactions |= {row.interaction_id: row for row in batch.interactions}
         kept.commands |= {(row.principal, row.command_id): row for row in batch.commands}
+        kept.secrets |= {row.name: row for row in batch.secrets}
+        for row in batch.secrets:
+            if row.data is None:
+                del kept.secrets[row.name]
         self._rules |= {row.rule_id: (batch.ref, row) for row in batch.rules}
         for rule_id in batch.revoked:
             if rule_id in self._rules and self._rules[rule_id][0].namespace == batch.ref.namespace:
@@ -114,6 +120,7 @@ class MemoryStore:
             events=[event for event, delta in zip(kept.events, kept.deltas, strict=True) if not delta],
             runs=[row for row in kept.runs.values() if row.status not in _ENDED],
             rules=self._rules_of(ref),
+            secrets=list(kept.secrets.values()),
         )
 
     async def weight(self, ref: ConversationRef) -> int:

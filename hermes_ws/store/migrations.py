@@ -110,6 +110,14 @@ MIGRATIONS: Final = (
         value INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE secrets (
+        conversation INTEGER NOT NULL,
+        name         TEXT NOT NULL,
+        data         BLOB NOT NULL,
+        PRIMARY KEY (conversation, name)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Each entry takes the schema from the version of its index to the next. Never edit one that was released."""
 

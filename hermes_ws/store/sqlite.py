@@ -45,6 +45,7 @@ from hermes_ws.store.base import (
     Loaded,
     RuleRow,
     RunRow,
+    SecretRow,
     StoredEvent,
 )
 from hermes_ws.store.failures import store_error
@@ -198,6 +199,7 @@ class SqliteStore:
         rules = await self._all(
             "SELECT rule_id, scope, principal, agent, run_id, data FROM rules WHERE conversation = ?", key
         )
+        secrets = await self._all("SELECT name, data FROM secrets WHERE conversation = ?", key)
         line = await self._all(_LINE, key)
         if not line:  # deleted since the key was found; there may be another one already
             return await self.load(ref)
@@ -210,6 +212,7 @@ class SqliteStore:
             events=[StoredEvent(*row) for row in events],
             runs=[RunRow(*row) for row in runs],
             rules=[RuleRow(*row) for row in rules],
+            secrets=[SecretRow(*row) for row in secrets],
         )
 
     async def weight(self, ref: ConversationRef) -> int:

@@ -73,6 +73,8 @@ _PUT_RULE = """
 INSERT OR REPLACE INTO rules (rule_id, namespace, conversation, scope, principal, agent, run_id, data)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
+_PUT_SEALED = "INSERT OR REPLACE INTO secrets (conversation, name, data) VALUES (?, ?, ?)"
+_DROP_SEALED = "DELETE FROM secrets WHERE conversation = ? AND name = ?"
 
 Outcomes = list[tuple[Append, StoreError | None]]
 
@@ -294,6 +296,8 @@ class Writer:
             db.execute(_PUT_RULE, row)
         for rule_id in batch.revoked:
             db.execute("DELETE FROM rules WHERE rule_id = ? AND namespace = ?", (rule_id, batch.ref.namespace))
+        for name, data in batch.secrets:
+            db.execute(*((_DROP_SEALED, (key, name)) if data is None else (_PUT_SEALED, (key, name, data))))
         for run in batch.runs:
             self._put_run(db, key, run, batch.head + len(batch.events))
 

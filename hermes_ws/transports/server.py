@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import re
 import secrets
 import signal
 import socket
-import stat
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import entry_points
@@ -31,6 +29,8 @@ from hermes_ws.runtime.principal import Principal
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.settings import ServerSettings, Settings
 from hermes_ws.store.directory import DataDirectory
+from hermes_ws.store.key_file import make_key, read_key
+from hermes_ws.store.secrets_key import open_vault
 from hermes_ws.store.sqlite import SqliteStore
 from hermes_ws.tools.registry import builtin_tools
 from hermes_ws.transports.app import App
@@ -119,37 +119,14 @@ def _check_addresses(server: ServerSettings) -> None:
 
 def _kept_key(path: Path) -> str:
     """The key in the data directory, made if there is none; only its owner can read it."""
+    key = "hws_" + secrets.token_urlsafe(24)
     try:
-        return _made_key(path)
+        make_key(path, key)
     except FileExistsError:
-        return _read_key(path)
+        return read_key(path, if_broken="mend or delete it", if_empty="delete it to have a key made")
     except OSError as error:
         message = f"the key cannot be kept in {path}: {error.strerror}; make room for it there, or set server.key"
         raise SettingsError(message) from None
-
-
-def _made_key(path: Path) -> str:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    key = "hws_" + secrets.token_urlsafe(24)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(key + "\n")
-    except OSError:
-        path.unlink()
-        raise
-    return key
-
-
-def _read_key(path: Path) -> str:
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            log.warning("key.readable_by_others", path=str(path))
-        key = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
-        raise SettingsError(f"the key in {path} cannot be read: {reason}; mend or delete it") from None
-    if not key:
-        raise SettingsError(f"{path} is empty; delete it to have a key made")
     return key
 
 
@@ -170,7 +147,7 @@ def _log_file(directory: DataDirectory) -> Path:
 
 def runtime_settings(settings: Settings) -> RuntimeSettings:
     """The parts of the configuration that the runtime goes by."""
-    names = ("sessions", "conversations", "readers", "tools", "approvals", "runs")
+    names = ("sessions", "conversations", "readers", "tools", "approvals", "runs", "blobs")
     return RuntimeSettings(
         default_agent=settings.server.default_agent,
         retention_s=settings.store.retention_s,
@@ -192,6 +169,7 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
     directory = _data_directory(settings.server.data)
     try:
         access, key, key_file = make_access(settings, directory)
+        vault = open_vault(key=settings.secrets.key, key_file=settings.secrets.key_file, data=directory.root)
         store = await SqliteStore.open(
             _log_file(directory),
             wal_limit_bytes=settings.store.wal_limit_bytes,
@@ -204,6 +182,7 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
                 settings=runtime_settings(settings),
                 agents=agents,
                 tools=builtin_tools(settings.tools),
+                vault=vault,
             ) as runtime:
                 prefix = urlsplit(settings.server.public_url or "").path.rstrip("/")
                 app = App(runtime, access, settings, prefix=prefix)

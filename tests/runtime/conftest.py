@@ -26,6 +26,7 @@ from hermes_ws.runtime.tail import payload_of
 from hermes_ws.store.base import Append, ConversationRef
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.memory import MemoryStore
+from hermes_ws.store.vault import Vault
 from hermes_ws.tools.registry import builtin_tools
 
 REF = ConversationRef("home", "demo")
@@ -151,6 +152,7 @@ async def runtime_over(
             settings=settings,
             agents={"demo": create({}), **agents},
             tools=builtin_tools(settings.tools),
+            vault=Vault(b"a key for tests"),
         ) as runtime:
             yield runtime
     finally:

@@ -13,6 +13,7 @@ from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.commands import RunStart
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.store.directory import DataDirectory
+from hermes_ws.store.vault import Vault
 from hermes_ws.tools.base import ToolContext, ToolResult
 from hermes_ws.tools.describe import READS, describe
 from tests.runtime.conftest import REF, GatedStore, follow, runtime_over, send, until
@@ -96,7 +97,12 @@ async def test_nothing_that_a_tool_does_makes_its_conversation_unreadable(
     store: GatedStore, tmp_path: Path, tool: OddTool
 ) -> None:
     directory = DataDirectory(tmp_path)
-    parts = {"settings": RuntimeSettings(), "agents": {"demo": create({})}, "tools": {"odd": tool}}
+    parts = {
+        "settings": RuntimeSettings(),
+        "agents": {"demo": create({})},
+        "tools": {"odd": tool},
+        "vault": Vault(b"x" * 32),
+    }
     async with Runtime.running(store, directory, **parts) as runtime:
         sink = follow(runtime, conversation := await runtime.open(REF))
         await send(runtime, conversation, RunStart(input="/tool odd {}\n/say done"))

@@ -173,6 +173,7 @@ class World:
         self.agent: Agent | None = None
         self.answers: dict[str, Answer] = {}
         self.rules: list[RememberRule] = []
+        self.secrets: dict[str, str] = {}
         self.fold = SecondFold()
         self._ids = 0
         self.session = self._new_session(State("demo"))
@@ -210,6 +211,9 @@ class World:
         batch, self.pending = self.pending[:count], self.pending[count:]
         self.log.extend(encode(event) for decision in batch for event in decision.events)
         for decision in batch:
+            self.secrets |= {name: value for name, value in decision.secrets.items() if value is not None}
+            for name in [name for name, value in decision.secrets.items() if value is None]:
+                del self.secrets[name]
             self._carry_out(decision)
 
     def fail(self) -> None:
@@ -242,6 +246,8 @@ class World:
             new_id=self._new_id,
             limits=self.limits,
             resolve_agent=lambda agent, model: (agent or "llm", model or "demo-1"),
+            fingerprint=lambda name, value: f"{len(name)}:{len(value)}",
+            secrets=self.secrets,
         )
 
     def _new_id(self, kind: str) -> str:
