@@ -37,6 +37,7 @@ __all__ = [
     "Judgement",
     "allowed",
     "approval_options",
+    "bounded",
     "check_ceiling",
     "digest",
     "judge",
@@ -61,6 +62,17 @@ class ApprovalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Standing decisions that come before a conversation's own."""
     terminal_rule: Literal["exact", "program"] = "exact"
     """What a wider approval of a command remembers: that very command, or every plain call of its program."""
+
+
+def bounded(settings: ApprovalSettings, words: ApprovalsConfig | None) -> ApprovalSettings:
+    """The operator's settings with further words of the operator's, on one agent or one MCP server: their mode is what
+    holds there, and a conversation may only be stricter; their rules come first."""
+    if words is None:
+        return settings
+    mode = words.mode or settings.mode
+    ceiling = settings.ceiling if words.mode is None else _stricter(settings.ceiling, words.mode)
+    rules = [*(words.rules or []), *settings.rules]
+    return msgspec.structs.replace(settings, mode=_stricter(mode, ceiling), ceiling=ceiling, rules=rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +161,21 @@ def _by_mode(tool: ToolDescription, mode: ApprovalMode) -> Verdict:
     return "allow" if tool.annotations.read_only or mode == "auto" else "ask"
 
 
-def check_ceiling(approvals: ApprovalsConfig | None, settings: ApprovalSettings) -> None:
-    """Raises :class:`CommandError` ``not_permitted`` when a client sets more than the operator lets it."""
+def check_ceiling(
+    approvals: ApprovalsConfig | None, settings: ApprovalSettings, path: str = "$.config.approvals"
+) -> None:
+    """Raises :class:`CommandError` ``not_permitted`` when a client sets more than the operator lets it. ``path`` is
+    where it does so."""
     if approvals is None or settings.ceiling == "auto":
         return
     ceiling = settings.ceiling
     if approvals.mode is not None and _MODES.index(approvals.mode) < _MODES.index(ceiling):
         message = f"the operator's ceiling is {ceiling!r}; {approvals.mode!r} is looser"
-        raise CommandError("not_permitted", message, path="$.config.approvals.mode")
+        raise CommandError("not_permitted", message, path=f"{path}.mode")
     for n, rule in enumerate(approvals.rules or []):
         if rule.decision == "allow":
             message = f"the operator's ceiling is {ceiling!r}; a rule that allows is looser"
-            raise CommandError("not_permitted", message, path=f"$.config.approvals.rules[{n}].decision")
+            raise CommandError("not_permitted", message, path=f"{path}.rules[{n}].decision")
 
 
 # -- risk ----------------------------------------------------------------------------------------------
@@ -217,7 +232,7 @@ def remembered_rule(tool: ToolDescription, arguments: dict[str, Any], settings: 
     """What a wider approval covers: for a command that very command, or what the operator widened it to;
     for any other tool the tool, whatever its arguments."""
     command = arguments.get("command")
-    if tool.name != "terminal" or not isinstance(command, str):
+    if qualified(tool) != "builtin:terminal" or not isinstance(command, str):
         return Rule(tool=qualified(tool))
     if settings.terminal_rule == "program" and _PLAIN_COMMAND.fullmatch(command):
         return Rule(tool=qualified(tool), match={"program": command.split(" ", 1)[0]})

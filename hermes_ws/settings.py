@@ -24,6 +24,7 @@ from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.store.blobs import BlobSettings
 from hermes_ws.tools.base import ToolSettings
+from hermes_ws.tools.mcp.settings import McpSettings
 
 __all__ = [
     "KNOWN_NAMES",
@@ -161,9 +162,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     store: StoreSettings = StoreSettings()
     blobs: BlobSettings = BlobSettings()
     secrets: SecretSettings = SecretSettings()
+    mcp: McpSettings = McpSettings()
     log: LogSettings = LogSettings()
     agents: dict[str, dict[str, Any]] = msgspec.field(default_factory=lambda: {"demo": {"kind": "demo"}})
-    """``[agents.NAME]``: ``kind`` is an entry point of the group ``hermes_ws.agents``; the rest is for it."""
+    """``[agents.NAME]``: ``kind`` is an entry point of the group ``hermes_ws.agents``; ``tools`` and ``approvals`` bound
+    what its runs may use and do without being asked; the rest is for the agent."""
+    mcp_servers: dict[str, dict[str, Any]] = {}
+    """``[mcp_servers.NAME]``: MCP servers that conversations may use by ``ref``."""
 
 
 SECRET: Final = frozenset({"server.key", "secrets.key"})
@@ -178,7 +183,9 @@ KNOWN_NAMES: Final = {
 }
 _OURS: Final = "HERMES_WS_"
 _NOT_SETTINGS: Final = frozenset({"HERMES_WS_CONFIG", "HERMES_WS_CALL", "HERMES_WS_URL"})
-_TABLES: Final = ("agents",)
+_TABLES: Final = ("agents", "mcp_servers")
+_HIDDEN: Final = frozenset({"api_key", "headers", "env"})
+"""Fields of tables that hold secrets; where a secret is looked up may be shown."""
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,9 +201,20 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             values = getattr(self.settings, section)
             for field, value in cast(dict[str, Any], msgspec.to_builtins(values)).items():
                 name = f"{section}.{field}"
+                value = _without_secrets(value) if section in _TABLES else value
                 shown = "(hidden)" if name in SECRET and value is not None else msgspec.json.encode(value).decode()
                 found.append((name, shown, self.origins.get(name, "default")))
         return found
+
+
+def _without_secrets(table: dict[str, Any]) -> dict[str, Any]:
+    return {field: _masked(value) if field in _HIDDEN else value for field, value in table.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in cast("dict[str, Any]", value).items()}
+    return value if isinstance(value, str) and value.startswith(("env:", "file:")) else "(hidden)"
 
 
 def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Configuration:

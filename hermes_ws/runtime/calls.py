@@ -23,18 +23,23 @@ from hermes_ws import policy
 from hermes_ws.decisions import Answer, Ask
 from hermes_ws.entities import ToolCall
 from hermes_ws.errors import CommandError, HermesError, StoreError, ToolError
-from hermes_ws.protocol.values import Choice, InteractionTool, OnExpire, Risk, ToolDescription
+from hermes_ws.protocol.values import Choice, ImagePart, InteractionTool, OnExpire, Risk, ToolDescription
 from hermes_ws.reports import INTERRUPTED
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
-from hermes_ws.runtime.questions import UNANSWERED, Questions, answer_to, clarification
+from hermes_ws.runtime.images import Images, image_part
+from hermes_ws.runtime.permissions import Permissions
+from hermes_ws.runtime.questions import UNANSWERED, Questions, answer_to, clarification, filled_in, form
+from hermes_ws.runtime.renewal import renewed
 from hermes_ws.runtime.rules import standing_rules
+from hermes_ws.runtime.toolbox import Toolbox
+from hermes_ws.session import Session
 from hermes_ws.store.directory import DataDirectory
-from hermes_ws.tools.base import Tool, ToolContext, ToolResult, ToolSettings
+from hermes_ws.tools.base import ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.output import OutputKeeper
 from hermes_ws.tools.registry import validate_arguments
 
-__all__ = ["Call", "Workshop", "call_id_file", "output_address"]
+__all__ = ["Call", "Workshop", "call_id_file", "output_address", "run_metadata"]
 
 log = structlog.get_logger("hermes_ws.calls")
 
@@ -43,10 +48,11 @@ log = structlog.get_logger("hermes_ws.calls")
 class Workshop:
     """What calls need beside their conversation."""
 
-    tools: dict[str, Tool]
+    toolbox: Toolbox
+    permissions: Permissions
     settings: ToolSettings
-    approvals: policy.ApprovalSettings
     directory: DataDirectory
+    images: Images
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ class Call(ToolContext):
         self._conversation = conversation
         self._run_id = call.run_id
         self._call_id = call_id = call.call_id
-        self._tool = workshop.tools.get(call.name)
+        self._tool = workshop.toolbox.of(call.source, call.name)
         self._name = call.name
         self._arguments = call.arguments
         self._in_flight = call.status == "executing"
@@ -120,13 +126,15 @@ class Call(ToolContext):
             )
             await conversation.settled()
         result = checked(await self._tool.call(self, self._arguments), ToolResult)
+        if result.content:
+            content = await self._workshop.images.settled(self._conversation, result.content, "$.content")
+            result = msgspec.structs.replace(result, content=content)
         return Outcome("error" if result.is_error else "ok", result.output, result)
 
     async def _refused(self) -> Outcome | None:
         """Why the call is not made, or None."""
         if self._tool is None:
-            known = ", ".join(sorted(self._workshop.tools))
-            return Outcome("error", f"there is no tool {self._name!r}; there are {known}")
+            return Outcome("error", f"the tool {self._name!r} is not there any more")
         try:
             return await self._admitted(self._tool.description)
         except ToolError as wrong:
@@ -161,16 +169,9 @@ class Call(ToolContext):
     async def _judge(self, tool: ToolDescription) -> policy.Judgement:
         rules = await standing_rules(self._conversation, self._run_id)
         session = self._conversation.session
-        config, options = session.state.config, session.options.get(self._run_id)
-        return policy.judge(
-            tool,
-            self._arguments,
-            chosen=config.tools,
-            narrower=[options.tools, *options.bounds] if options else [],
-            default=self._workshop.settings.default,
-            approvals=config.approvals,
-            settings=self._workshop.approvals,
-            remembered=rules,
+        run, options = session.state.runs[self._run_id], session.options.get(self._run_id)
+        return self._workshop.permissions.judge(
+            tool, self._arguments, session.state.config, run.agent_name, options, rules
         )
 
     def _refusal(self, answer: Answer) -> Outcome | None:
@@ -198,7 +199,7 @@ class Call(ToolContext):
                 arguments=self._arguments,
                 risk=judgement.risk,
             ),
-            options=policy.approval_options(tool, self._arguments, self._workshop.approvals),
+            options=policy.approval_options(tool, self._arguments, self._workshop.permissions.approvals),
             editable=True,
             digest=policy.digest(self._arguments),
             on_expire=OnExpire(option="deny"),
@@ -241,6 +242,14 @@ class Call(ToolContext):
     @property
     def call_id(self) -> str:
         return self._call_id
+
+    @property
+    def principal(self) -> str:
+        return self._conversation.session.state.runs[self._run_id].by.principal
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return run_metadata(self._conversation.session, self._run_id)
 
     @property
     def workdir(self) -> Path:
@@ -295,6 +304,27 @@ class Call(ToolContext):
             prompt, choices=choices, allow_other=allow_other, multiple=multiple, title=title, call_id=self._call_id
         )
         return answer_to(await self._questions.ask(question))
+
+    async def form(
+        self, title: str, message: str, *, schema: dict[str, Any] | None = None, url: str | None = None
+    ) -> dict[str, Any] | None:
+        question = form(title, message, schema=schema, url=url, call_id=self._call_id)
+        return filled_in(await self._questions.ask(question))
+
+    async def credential(self, server: str, header: str) -> bool:
+        return await renewed(self._conversation, self._questions, server, header, self._call_id)
+
+    async def image(self, data: bytes) -> ImagePart:
+        try:
+            return image_part(await self._workshop.images.keep(self._conversation, data))
+        except CommandError as refused:
+            raise ToolError(refused.message) from None
+
+
+def run_metadata(session: Session, run_id: str) -> dict[str, Any]:
+    """The run's metadata, over the conversation's."""
+    options = session.options.get(run_id)
+    return {**(session.state.config.metadata or {}), **((options.metadata if options else None) or {})}
 
 
 def _structured(result: ToolResult, output: str) -> Any:

@@ -6,11 +6,12 @@ Everything a client can send comes through :func:`dispatch`, from a socket or ov
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from hermes_ws import policy
+from hermes_ws.credentials import without_secrets
 from hermes_ws.decisions import Decision, RunOptions
 from hermes_ws.errors import CommandError, StoreError, ToolError
 from hermes_ws.merge_patch import merged
@@ -34,7 +35,7 @@ from hermes_ws.protocol.commands import (
     command_type,
 )
 from hermes_ws.protocol.control import CommandHelp, Ok
-from hermes_ws.protocol.values import Config, ToolDescription
+from hermes_ws.protocol.values import Config, McpServerConfig, ToolDescription
 from hermes_ws.runtime.command_ids import Reply, digest, refusal
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
@@ -79,6 +80,10 @@ async def _do(runtime: Runtime, conversation: Conversation, command: Command, ca
         earlier = await _kept_options(conversation, command.run_id)
         conversation.accept(command, caller, conversation.decide(command, caller, earlier), reply)
     else:
+        if isinstance(command, RunStart) and not conversation.too_heavy:
+            reach = caller.principal.conversations is None
+            value = await runtime.images.resolved(conversation, command.input, reach=reach)
+            command = msgspec.structs.replace(command, input=value)
         conversation.accept(command, caller, conversation.decide(command, caller), reply)
 
 
@@ -99,7 +104,7 @@ async def _read(runtime: Runtime, conversation: Conversation, command: Command, 
             await conversation.settled()
             return Ok(id=command.id, at=snapshot.at, snapshot=snapshot)
         case ToolsList():
-            return Ok(id=command.id, at=at, tools=_tools(runtime, conversation, caller))
+            return Ok(id=command.id, at=at, tools=await _tools(runtime, conversation, caller))
         case ApprovalsList():
             agent, _ = runtime.resolve_agent(conversation.session.state.config.agent, None)
             rules = await standing_rules(conversation, principal=caller.principal.name, agent=agent)
@@ -112,11 +117,13 @@ async def _read(runtime: Runtime, conversation: Conversation, command: Command, 
             raise CommandError("unsupported", f"{command_type(command)} is not supported by this server yet")
 
 
-def _tools(runtime: Runtime, conversation: Conversation, caller: Caller) -> list[ToolDescription]:
-    chosen, bounds = conversation.session.state.config.tools, [caller.principal.tools]
-    default = runtime.settings.tools.default
-    every = (tool.description for tool in runtime.tools.values())
-    return [tool for tool in every if policy.allowed(tool, chosen, bounds, default)]
+async def _tools(runtime: Runtime, conversation: Conversation, caller: Caller) -> list[ToolDescription]:
+    toolbox = runtime.toolboxes.of(conversation)
+    await toolbox.start()
+    config = conversation.session.state.config
+    agent, _ = runtime.resolve_agent(config.agent, None)
+    every = (tool.description for tool in toolbox.every())
+    return [tool for tool in every if runtime.permissions.allowed(tool, config, agent, [caller.principal.tools])]
 
 
 # -- checks that need more than the session ------------------------------------------------------------
@@ -132,10 +139,14 @@ def _check(runtime: Runtime, conversation: Conversation, command: Command, calle
                 _must_have_agent(runtime, config.agent, "$.config.agent")
             _check_reach(command, caller)
             policy.check_ceiling(config.approvals, runtime.settings.approvals)
+            _check_servers(runtime, config, command, caller)
         case InteractionReply(arguments=dict()):
             _check_edited(runtime, conversation, command, caller)
         case _:
             pass
+
+
+_ASK: Final = policy.ApprovalSettings(ceiling="ask")
 
 
 def _must_have_agent(runtime: Runtime, name: str, path: str) -> None:
@@ -148,14 +159,49 @@ def _check_reach(command: ConversationConfigure, caller: Caller) -> None:
     """Who may not use every tool does not decide that others' runs use them without a person: their ceiling is ask."""
     if caller.principal.tools is not None and "approvals" in command.config:
         asked = merged(Config(), {"approvals": command.config["approvals"]})
-        policy.check_ceiling(asked.approvals, policy.ApprovalSettings(ceiling="ask"))
+        policy.check_ceiling(asked.approvals, _ASK)
+
+
+def _check_servers(runtime: Runtime, config: Config, command: ConversationConfigure, caller: Caller) -> None:
+    """MCP servers: as many as may be, only those that the operator lets clients use, and approvals within the
+    ceiling."""
+    servers, settings = config.mcp_servers or {}, runtime.settings.mcp
+    path = "$.config.mcp_servers"
+    if len(servers) > settings.servers:
+        raise CommandError("too_large", f"a conversation has at most {settings.servers} MCP servers", path=path)
+    touched: Any = command.config.get("mcp_servers")
+    for name, server in servers.items():
+        if not isinstance(touched, dict) or name not in touched:
+            continue
+        if server.url is not None and not settings.client_servers:
+            message = "this server takes MCP servers only by ref to the operator's configuration"
+            raise CommandError("not_permitted", message, path=f"{path}.{name}.url")
+        if server.ref is not None:
+            _check_ref(runtime, name, server)
+        ceiling = runtime.settings.approvals if caller.principal.tools is None else _ASK
+        policy.check_ceiling(server.approvals, ceiling, f"{path}.{name}.approvals")
+
+
+def _check_ref(runtime: Runtime, name: str, server: McpServerConfig) -> None:
+    path, offered = f"$.config.mcp_servers.{name}", runtime.settings.operator
+    if server.ref is None or server.ref not in offered:
+        there = ", ".join(sorted(offered)) or "none"
+        message = f"the operator has no MCP server {server.ref!r}; there are {there}"
+        raise CommandError("not_found", message, path=f"{path}.ref")
+    allowed = offered[server.ref].allow_env
+    for variable in server.env or {}:
+        if variable not in allowed:
+            message = f"the operator lets conversations set {', '.join(allowed) or 'no variables'} here"
+            raise CommandError("not_permitted", message, path=f"{path}.env.{variable}")
 
 
 def _check_edited(runtime: Runtime, conversation: Conversation, command: InteractionReply, caller: Caller) -> None:
     """Edited arguments must be what the tool takes, and come from somebody who might call it; the question stays
     open otherwise."""
     asked = conversation.session.state.interactions.get(command.interaction_id)
-    tool = runtime.tools.get(asked.tool.name) if asked is not None and asked.tool is not None else None
+    tool = None
+    if asked is not None and asked.tool is not None:
+        tool = runtime.toolboxes.of(conversation).of(asked.tool.source, asked.tool.name)
     if tool is None or command.arguments is None:
         return
     if not policy.allowed(tool.description, None, [caller.principal.tools], ["*"]):
@@ -199,7 +245,7 @@ async def _fork(
     decision = Decision(result={"conversation_id": target.conversation_id})
     with there.held():
         if there.epoch is None or not await _copied(there, command, caller):
-            await _copy(source, there, boundary, command, caller)
+            await _copy(runtime, source, there, boundary, command, caller)
     source.accept(command, caller, decision, reply)
 
 
@@ -235,7 +281,12 @@ def _boundary(source: Conversation, after_run: str | None) -> str | None:
 
 
 async def _copy(
-    source: Conversation, there: Conversation, boundary: str | None, command: ConversationFork, caller: Caller
+    runtime: Runtime,
+    source: Conversation,
+    there: Conversation,
+    boundary: str | None,
+    command: ConversationFork,
+    caller: Caller,
 ) -> None:
     loaded = await source.store.load(source.ref)
     if loaded is None:
@@ -247,6 +298,8 @@ async def _copy(
     row = None
     if command.id is not None:
         row = CommandRow(caller.principal.name, _note_of(command.id), digest(command), b"{}", there.now())
+    if there.session.state.epoch is None:
+        await runtime.images.bring(source.ref, there.ref, forked)
     there.adopt(forked, row, options)
     await there.settled()
 
@@ -274,6 +327,8 @@ def _forked(events: list[ev.Event], there: Conversation, names: dict[str, str]) 
             if event.run_id not in names:
                 continue
             changes |= _renamed(event, names) | _repositioned(event, queue)
+        if isinstance(event, ev.ConversationConfigured):
+            changes["config"] = without_secrets(event.config)
         copies.append(msgspec.structs.replace(event, **changes))
     return copies
 

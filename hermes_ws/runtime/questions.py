@@ -12,11 +12,11 @@ from typing import Any, Final, Literal
 
 from hermes_ws.decisions import Answer, Ask
 from hermes_ws.protocol.events import InteractionRequested
-from hermes_ws.protocol.values import Choice, Question
+from hermes_ws.protocol.values import Choice, Option, Question
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.tools.base import NobodyAnswered
 
-__all__ = ["UNANSWERED", "Questions", "answer_to", "clarification"]
+__all__ = ["CLARIFY_ID", "UNANSWERED", "Questions", "answer_to", "clarification", "filled_in", "form"]
 
 UNANSWERED: Final = {"expired": "nobody answered in time", "cancelled": "the question was cancelled"}
 """Why there is no answer, for the model."""
@@ -102,6 +102,21 @@ def clarification(
         id=CLARIFY_ID, prompt=prompt, type=kind, options=choices or None, required=True, allow_other=allow_other
     )
     return Ask(kind="clarify", title=title or "Question", message=prompt, call_id=call_id, questions=[question])
+
+
+def form(title: str, message: str, *, schema: dict[str, Any] | None, url: str | None, call_id: str) -> Ask:
+    """A form that may be declined, or something to be done at ``url``."""
+    done = Option(id="accept", label="Send" if url is None else "Done", kind="allow")
+    options = [done, Option(id="decline", label="Decline", kind="deny")]
+    return Ask(kind="form", title=title, message=message, call_id=call_id, options=options, schema=schema, url=url)
+
+
+def filled_in(answer: Answer) -> dict[str, Any] | None:
+    """What was filled into a form; None if it was declined. Raises :class:`NobodyAnswered`."""
+    resolution = answer.resolution
+    if resolution.outcome != "answered":
+        raise NobodyAnswered(UNANSWERED[resolution.outcome])
+    return None if resolution.option == "decline" else resolution.content or {}
 
 
 def answer_to(answer: Answer) -> Any:

@@ -9,19 +9,19 @@ from typing import Any, Literal
 import anyio
 import msgspec
 
-from hermes_ws import policy
 from hermes_ws.agents.base import RequestedCall, Step, Turn
 from hermes_ws.decisions import CallRequest, Decision, RunOptions
 from hermes_ws.entities import Run, ToolCall
-from hermes_ws.errors import IllegalTransition
+from hermes_ws.errors import IllegalTransition, ToolError
 from hermes_ws.history import HistoryEntry, history
-from hermes_ws.protocol.values import Annotations, Choice, ToolDescription, Usage
+from hermes_ws.protocol.values import Annotations, Choice, ImagePart, ToolDescription, Usage
 from hermes_ws.ranges import AtLeastOne, NonNegative
 from hermes_ws.reports import AnswerEnd
-from hermes_ws.runtime.calls import Call, Workshop
+from hermes_ws.runtime.calls import Call, Workshop, run_metadata
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.questions import Questions, answer_to, clarification
+from hermes_ws.runtime.renewal import renewed
 
 __all__ = ["AgentSettings", "RunTurn"]
 
@@ -51,6 +51,7 @@ class RunTurn(Turn):
         self._settings = settings
         self._model = self._run.model
         self._questions = Questions(conversation, run_id, self._run.asked)
+        workshop.toolbox.servers.ask_again()
 
     @property
     def _run(self) -> Run:
@@ -80,7 +81,7 @@ class RunTurn(Turn):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return {**(self._session.state.config.metadata or {}), **(self._options.metadata or {})}
+        return run_metadata(self._session, self._run_id)
 
     @property
     def max_steps(self) -> int:
@@ -96,17 +97,19 @@ class RunTurn(Turn):
     def history(self) -> list[HistoryEntry]:
         return history(self._session.state, self._run_id)
 
-    def tools(self) -> list[ToolDescription]:
-        return [
-            tool.description
-            for tool in self._workshop.tools.values()
-            if policy.allowed(
-                tool.description,
-                self._session.state.config.tools,
-                [self._options.tools, *self._options.bounds],
-                self._workshop.settings.default,
-            )
-        ]
+    async def tools(self) -> list[ToolDescription]:
+        await self._workshop.toolbox.start(self)
+        config, agent = self._session.state.config, self._run.agent_name
+        bounds = [self._options.tools, *self._options.bounds]
+        every = (tool.description for tool in self._workshop.toolbox.every())
+        return [tool for tool in every if self._workshop.permissions.allowed(tool, config, agent, bounds)]
+
+    async def credential(self, server: str, header: str) -> bool:
+        """Have people asked for what an MCP server wants before it tells its tools."""
+        return await renewed(self._conversation, self._questions, server, header, None)
+
+    async def image(self, part: ImagePart) -> str:
+        return await self._workshop.images.url(self._conversation.ref, part)
 
     # -- reporting -------------------------------------------------------------------------------------
 
@@ -136,6 +139,8 @@ class RunTurn(Turn):
         the calls it asked for are seen to the end, and with them the step. What it had cost was not told yet."""
         step = self._run.step
         if step is not None and not step.finished and step.whole:
+            if any(call.source.startswith("mcp:") for call in step.calls):
+                await self._workshop.toolbox.start(self)
             await self._carry_out([call for call in step.calls if call.call_id in self._run.open])
             await self._finish_step(Usage.zero())
 
@@ -158,15 +163,17 @@ class RunTurn(Turn):
 
     async def call_tools(self, calls: Sequence[RequestedCall]) -> None:
         calls = [
-            RequestedCall(checked(c.call_id, str), checked(c.name, str), checked(c.arguments, dict[str, Any]))
+            RequestedCall(
+                checked(c.call_id, str),
+                checked(c.name, str),
+                checked(c.arguments, dict[str, Any]),
+                checked(c.problem, str | None),
+            )
             for c in calls
         ]
         if not calls:
             return
-        tools = [self._workshop.tools.get(call.name) for call in calls]
-        requests = [
-            self._request(call, tool.description if tool else None) for call, tool in zip(calls, tools, strict=True)
-        ]
+        requests = [self._request(call) for call in calls]
         call_ids, decision = self._session.finish_call(self._run_id, requests, self._now())
         self._commit(decision)
         await self._carry_out([self._session.state.calls[call_id] for call_id in call_ids])
@@ -179,14 +186,20 @@ class RunTurn(Turn):
         except BaseExceptionGroup as failed:  # calls complete as errors by themselves: this is the log, or a bug
             raise failed.exceptions[0] from None
 
-    def _request(self, call: RequestedCall, tool: ToolDescription | None) -> CallRequest:
+    def _request(self, call: RequestedCall) -> CallRequest:
+        tool, problem = None, call.problem
+        try:
+            tool = self._workshop.toolbox.find(call.name).description
+        except ToolError as unknown:
+            problem = problem or str(unknown)
         return CallRequest(
             call_id=call.call_id,
-            name=call.name,
+            name=tool.name if tool else call.name,
             source=tool.source if tool else "builtin",
             title=tool.title if tool else call.name,
             arguments=call.arguments,
             annotations=tool.annotations if tool else _UNKNOWN,
+            problem=problem,
         )
 
     async def take_steering(self) -> list[str]:

@@ -102,10 +102,14 @@ def look(pid: int) -> Found | None:
 
 
 def _carries(pid: int, marker: bytes) -> bool:
+    """Whether the process has this mark; one that ends with a slash stands for all that begin with it."""
     try:
-        return marker in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        environment = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
+    if marker.endswith(b"/"):
+        return any(entry.startswith(marker) for entry in environment)
+    return marker in environment
 
 
 def is_alive(process: Found) -> bool:

@@ -25,6 +25,7 @@ import uvicorn
 
 from hermes_ws.agents.base import Agent
 from hermes_ws.errors import DataDirError, SettingsError
+from hermes_ws.runtime.permissions import AgentTerms
 from hermes_ws.runtime.principal import Principal
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.settings import ServerSettings, Settings
@@ -32,6 +33,7 @@ from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.key_file import make_key, read_key
 from hermes_ws.store.secrets_key import open_vault
 from hermes_ws.store.sqlite import SqliteStore
+from hermes_ws.tools.mcp.settings import operator_servers
 from hermes_ws.tools.registry import builtin_tools
 from hermes_ws.transports.app import App
 from hermes_ws.transports.auth import Access, AccessKey, is_loopback
@@ -45,6 +47,8 @@ log = structlog.get_logger("hermes_ws.server")
 
 NAMESPACE = "default"
 PRINCIPAL = "owner"
+_TERMS: Final = ("tools", "approvals")
+"""What an agent's table says to us, not to the agent."""
 _LOOK_S: Final = 1.0
 """How often connections are looked at, at the least."""
 _PUBLIC_URL: Final = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:[0-9]{1,5})?(/[!-~]*)?")
@@ -67,7 +71,7 @@ def make_agents(tables: Mapping[str, dict[str, Any]]) -> dict[str, Agent]:
     kinds = {point.name: point for point in entry_points(group="hermes_ws.agents")}
     agents: dict[str, Agent] = {}
     for name, table in tables.items():
-        rest = dict(table)
+        rest = {field: value for field, value in table.items() if field not in _TERMS}
         kind = rest.pop("kind", name)
         if kind not in kinds:
             raise SettingsError(f"[agents.{name}] kind {kind!r} is not installed; there are {', '.join(sorted(kinds))}")
@@ -76,6 +80,23 @@ def make_agents(tables: Mapping[str, dict[str, Any]]) -> dict[str, Agent]:
         except msgspec.ValidationError as error:
             raise SettingsError(f"[agents.{name}] {error}") from None
     return agents
+
+
+def agent_terms(tables: Mapping[str, dict[str, Any]]) -> dict[str, AgentTerms]:
+    """``tools`` and ``approvals`` of ``[agents.NAME]``: a list is an ``allow``, a word is a ``mode``. Raises
+    :class:`SettingsError`."""
+    found: dict[str, AgentTerms] = {}
+    for name, table in tables.items():
+        tools, approvals = table.get("tools"), table.get("approvals")
+        given = {
+            "tools": {"allow": tools} if isinstance(tools, list) else tools,
+            "approvals": {"mode": approvals} if isinstance(approvals, str) else approvals,
+        }
+        try:
+            found[name] = msgspec.convert(given, AgentTerms)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"[agents.{name}] {error}") from None
+    return found
 
 
 def make_access(settings: Settings, directory: DataDirectory) -> tuple[Access, str | None, Path | None]:
@@ -147,8 +168,10 @@ def _log_file(directory: DataDirectory) -> Path:
 
 def runtime_settings(settings: Settings) -> RuntimeSettings:
     """The parts of the configuration that the runtime goes by."""
-    names = ("sessions", "conversations", "readers", "tools", "approvals", "runs", "blobs")
+    names = ("sessions", "conversations", "readers", "tools", "approvals", "runs", "blobs", "mcp")
     return RuntimeSettings(
+        operator=operator_servers(settings.mcp_servers),
+        agent_terms=agent_terms(settings.agents),
         default_agent=settings.server.default_agent,
         retention_s=settings.store.retention_s,
         outputs_retention_s=settings.store.outputs_retention_s,

@@ -207,16 +207,17 @@ class Connection:
 
     @asynccontextmanager
     async def _http(self) -> AsyncGenerator[Any]:
-        settings = self._settings
-        async with http_client(self.target, self._watch, message_bytes=settings.message_bytes) as client:
-            opened = (
-                sse_client(self.target.url, httpx_client_factory=lambda **_: client)
-                if self.target.transport == "sse"
-                else streamable_http_client(
-                    self.target.url, http_client=client, max_sse_event_size=settings.message_bytes
-                )
-            )
-            async with opened as streams:
+        url, most = self.target.url, self._settings.message_bytes
+        client = http_client(self.target, self._watch, message_bytes=most)
+        if self.target.transport == "sse":
+
+            def ours(headers: Any = None, timeout: Any = None, auth: Any = None) -> httpx2.AsyncClient:
+                return client
+
+            async with sse_client(url, httpx_client_factory=ours) as streams:
+                yield streams
+        else:
+            async with client, streamable_http_client(url, http_client=client, max_sse_event_size=most) as streams:
                 yield streams
 
     def _end(self, failure: str | None) -> None:

@@ -1,0 +1,45 @@
+"""A conversation, as its MCP servers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from hermes_ws.protocol.values import McpServerConfig
+from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.store.directory import DataDirectory
+from hermes_ws.tools.mcp.servers import Household, McpState
+
+__all__ = ["ConversationHousehold"]
+
+
+class ConversationHousehold(Household):
+    """Implements :class:`~hermes_ws.tools.mcp.servers.Household`."""
+
+    def __init__(self, conversation: Conversation, directory: DataDirectory) -> None:
+        self._conversation = conversation
+        self._directory = directory
+
+    @property
+    def servers(self) -> Mapping[str, McpServerConfig]:
+        return self._conversation.session.state.config.mcp_servers or {}
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        return self._conversation.session.secrets
+
+    @property
+    def was_ready(self) -> Iterable[str]:
+        return [name for name, last in self._conversation.session.state.mcp.items() if last.state == "ready"]
+
+    @property
+    def workdir(self) -> Path:
+        return self._directory.workdir(self._conversation.ref)
+
+    def mcp_status(self, server: str, state: McpState, tools: list[str] | None, error: str | None) -> None:
+        conversation = self._conversation
+        session = conversation.session
+        if conversation.dead or session.state.epoch is None or not session.taken_up:
+            return
+        conversation.flush()
+        conversation.commit(session.mcp_status(server, state, conversation.now(), tools=tools, error=error))

@@ -1,0 +1,56 @@
+"""The tools of one conversation: the server's own, and those of its MCP servers as far as they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hermes_ws import policy
+from hermes_ws.errors import ToolError
+from hermes_ws.tools.base import Tool
+from hermes_ws.tools.mcp.servers import Asker, ConversationServers
+from hermes_ws.tools.mcp.tool import Scrub, mcp_tools
+
+__all__ = ["Toolbox"]
+
+
+class Toolbox:
+    """See the top of the module."""
+
+    def __init__(self, builtin: Mapping[str, Tool], servers: ConversationServers, scrub: Scrub) -> None:
+        self._builtin = builtin
+        self.servers = servers
+        self._scrub = scrub
+
+    async def start(self, asker: Asker | None = None) -> None:
+        """Start what has to be started to know all tools; see :meth:`ConversationServers.start`."""
+        await self.servers.start(asker)
+
+    def every(self) -> list[Tool]:
+        """All tools that are there now."""
+        return [*self._builtin.values(), *mcp_tools(self.servers, self._scrub)]
+
+    def find(self, name: str) -> Tool:
+        """The tool that is called so: ``read_file``, ``find_customer``, ``mcp:crm/find_customer``. The server's own come
+        first. Raises :class:`ToolError` that says which there are."""
+        if name in self._builtin:
+            return self._builtin[name]
+        every = self.every()
+        found = [t for t in every if policy.qualified(t.description) == name]
+        found = found or [t for t in every if t.description.name == name]
+        if len(found) == 1:
+            return found[0]
+        names = [policy.qualified(t.description) if found else t.description.name for t in found or every]
+        raise ToolError(
+            f"there are several tools {name!r}; say which: {', '.join(names)}"
+            if found
+            else f"there is no tool {name!r}; there are {', '.join(sorted(names))}"
+        )
+
+    def of(self, source: str, name: str) -> Tool | None:
+        """The tool of this source with this name, if it is there."""
+        if source == "builtin":
+            return self._builtin.get(name)
+        for tool in mcp_tools(self.servers, self._scrub):
+            if (tool.description.source, tool.description.name) == (source, name):
+                return tool
+        return None
