@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,7 @@ def official_command(official_record: Path) -> StdioCommand:
 
 
 @pytest.fixture
-async def make_ugly() -> AsyncIterator[MakeUgly]:
+def make_ugly() -> Iterator[MakeUgly]:
     """Misbehaving HTTP servers, in threads of their own: ``make_ugly("hang_on_call")``, as of ``ugly.SWITCHES``."""
     made: list[UglyServer] = []
 

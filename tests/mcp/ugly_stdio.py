@@ -18,8 +18,10 @@ from typing import Any, Final
 __all__ = ["FAREWELL", "SECRET_VARIABLE", "STDIO_SWITCHES"]
 
 Json = dict[str, Any]
-CHILD: Final = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-"""A child that stays: for ten minutes, should nobody end it."""
+CHILD: Final = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(120)"
+"""A child that stays: for two minutes, should nobody end it."""
+STAY_S: Final = 120
+"""How long what does not go of itself stays, should nobody end it."""
 FAREWELL: Final = "FATAL: the licence has run out"
 SECRET_VARIABLE: Final = "UGLY_SECRET"
 """The environment variable that ``echo_secret`` gives away."""
@@ -80,13 +82,13 @@ def silent() -> None:
 
 def never_reads() -> None:
     """Does not even read."""
-    time.sleep(600)
+    time.sleep(STAY_S)
 
 
 def closes_output() -> None:
     """Closes its output and stays."""
     os.close(1)
-    time.sleep(600)
+    time.sleep(STAY_S)
 
 
 # -- what it says --------------------------------------------------------------------------------------------
@@ -188,7 +190,7 @@ def stays() -> None:
     """Ignores the end of its input and SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     converse()
-    time.sleep(600)
+    time.sleep(STAY_S)
 
 
 def child_stays() -> None:

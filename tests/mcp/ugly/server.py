@@ -242,7 +242,9 @@ class UglyServer:
         return self
 
     def stop(self) -> None:
-        """Cuts whatever is still open."""
+        """Cuts whatever is still open. Once more does no harm."""
+        if self._loop.is_closed():
+            return
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(START_S)
 
