@@ -165,8 +165,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mcp: McpSettings = McpSettings()
     log: LogSettings = LogSettings()
     agents: dict[str, dict[str, Any]] = msgspec.field(default_factory=lambda: {"demo": {"kind": "demo"}})
-    """``[agents.NAME]``: ``kind`` is an entry point of the group ``hermes_ws.agents``; ``tools`` and ``approvals`` bound
-    what its runs may use and do without being asked; the rest is for the agent."""
+    """``[agents.NAME]``: ``kind`` is an entry point of the group ``hermes_ws.agents``; ``tools`` and ``approvals``
+    bound what its runs may use and do without being asked; the rest is for the agent."""
     mcp_servers: dict[str, dict[str, Any]] = {}
     """``[mcp_servers.NAME]``: MCP servers that conversations may use by ``ref``."""
 

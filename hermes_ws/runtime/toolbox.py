@@ -30,8 +30,8 @@ class Toolbox:
         return [*self._builtin.values(), *mcp_tools(self.servers, self._scrub)]
 
     def find(self, name: str) -> Tool:
-        """The tool that is called so: ``read_file``, ``find_customer``, ``mcp:crm/find_customer``. The server's own come
-        first. Raises :class:`ToolError` that says which there are."""
+        """The tool that is called so: ``read_file``, ``find_customer``, ``mcp:crm/find_customer``. The server's own
+        come first. Raises :class:`ToolError` that says which there are."""
         if name in self._builtin:
             return self._builtin[name]
         every = self.every()

@@ -87,8 +87,9 @@ def agent_terms(tables: Mapping[str, dict[str, Any]]) -> dict[str, AgentTerms]:
     :class:`SettingsError`."""
     found: dict[str, AgentTerms] = {}
     for name, table in tables.items():
-        tools, approvals = table.get("tools"), table.get("approvals")
-        given = {
+        tools: Any = table.get("tools")
+        approvals: Any = table.get("approvals")
+        given: dict[str, Any] = {
             "tools": {"allow": tools} if isinstance(tools, list) else tools,
             "approvals": {"mode": approvals} if isinstance(approvals, str) else approvals,
         }

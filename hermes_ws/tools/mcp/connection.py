@@ -1,12 +1,12 @@
 """One connection to one MCP server, for one conversation and one configuration.
 
-A task of its own opens it, keeps it and lets go of it (:meth:`Connection.run`): the SDK's scopes belong to the task that
-entered them, and whatever breaks in them ends here and nowhere else. Calls come from other tasks. Each is sent by a
-task inside the connection, so that whoever is stopped while waiting is free at once; that the server is told, goes on
+A task of its own opens it, keeps it and lets go of it (:meth:`Connection.run`): the SDK's scopes belong to the task
+that entered them, and whatever breaks in them ends here and nowhere else. Calls come from other tasks. Each is sent by
+a task inside the connection, so that whoever is stopped while waiting is free at once; that the server is told goes on
 behind, and is bounded.
 
-What an SDK of somebody else's does with what a stranger's server sends is not trusted to end in time: every wait for the
-server has a limit here, and the connection's end is the end of every wait.
+What an SDK of somebody else's does with what a stranger's server sends is not trusted to end in time: every wait for
+the server has a limit here, and the connection's end is the end of every wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 import anyio
 import httpx2
@@ -166,21 +166,24 @@ class Connection:
         try:
             with self._scope:
                 await self._live()
-        except Exception as error:  # the SDK's, or what a server made of it; it ends here
+        except Exception as error:  # noqa: BLE001 (the SDK's, or what a server made of it: it ends here)
             failure = explained(error)
         if failure is None and self._scope.cancelled_caught and self.state == "starting":
             failure = f"it did not start within {self._settings.start_timeout_s:g} s"
         self._end(failure)
 
     async def _live(self) -> None:
-        async with Client(
-            self._transport(),
-            mode="auto",
-            cache=None,
-            client_info=types.Implementation(name="hermes-ws", version=__version__),
-            message_handler=self._on_message,
-            elicitation_callback=self._on_elicitation,
-        ) as client, anyio.create_task_group() as tasks:
+        async with (
+            Client(
+                self._transport(),
+                mode="auto",
+                cache=None,
+                client_info=types.Implementation(name="hermes-ws", version=__version__),
+                message_handler=self._on_message,
+                elicitation_callback=self._on_elicitation,
+            ) as client,
+            anyio.create_task_group() as tasks,
+        ):
             client.session.validate_tool_result = _unchecked  # type: ignore[method-assign]  # ours runs no patterns
             self.offers = await self._listed(client)
             self._client, self._tasks = client, tasks
@@ -347,7 +350,7 @@ class Connection:
             try:
                 with exchange.scope:
                     outcome.append(await call(client, exchange))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (whoever waits gets it, judged)
                 failure.append(error)
             finally:
                 done.set()
@@ -421,7 +424,7 @@ class Connection:
                 return await Elicitation(exchange.ctx, self.target.server).answered(params)
         except NobodyAnswered:
             return cancelled
-        except Exception:  # what it says would go to the server
+        except Exception:  # noqa: BLE001 (what it says would go to the server)
             return types.ErrorData(code=types.INTERNAL_ERROR, message="the question could not be asked")
 
 
@@ -432,14 +435,14 @@ async def _unchecked(name: str, result: types.CallToolResult) -> None:
 def _url_wanted(error: MCPError) -> Exception:
     try:
         return UrlElicitationRequiredError.from_error(error.error)
-    except Exception:  # it says so, and then not what
+    except Exception:  # noqa: BLE001 (the SDK's way to say that what came is not what it should be)
         return ToolError("the server wants something done in a browser, and does not say what")
 
 
 def explained(error: BaseException) -> str:
     """What went wrong, in one line: the first cause, without what the SDK quotes of the server's answer."""
     while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     if isinstance(error, httpx2.HTTPStatusError):
         return f"it answered with HTTP {error.response.status_code}"
     if isinstance(error, (HermesError, MCPError, httpx2.HTTPError)):

@@ -1,4 +1,4 @@
-"""What a server offers, as far as it is fit to be offered on: pure, and nothing that a server says is taken on trust."""
+"""What a server offers, as far as it is fit to be offered on: pure; nothing that a server says is taken on trust."""
 
 from __future__ import annotations
 
@@ -112,5 +112,6 @@ def too_deep(value: Any, most: int = MAX_DEPTH) -> bool:
     """Whether it is nested more than ``most`` deep."""
     if not isinstance(value, (dict, list)):
         return False
-    inner: Iterable[Any] = value.values() if isinstance(value, dict) else value  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    parts: Any = value
+    inner: Iterable[Any] = parts.values() if isinstance(value, dict) else parts
     return most <= 0 or any(too_deep(one, most - 1) for one in inner)

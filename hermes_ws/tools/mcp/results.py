@@ -1,4 +1,4 @@
-"""What a call of an MCP tool came to, in our terms: text for the model, images, and the structured result if it is fit."""
+"""What a call of an MCP tool came to, in our terms: text for the model, images, the structured result if it is fit."""
 
 from __future__ import annotations
 
@@ -95,9 +95,7 @@ async def tool_result(
         rendering.lines.append(msgspec.json.encode(structured).decode())
     if note:
         rendering.lines.append(f"[{note}]")
-    return ToolResult(
-        output=rendering.text, is_error=result.is_error, structured=structured, content=rendering.content
-    )
+    return ToolResult(output=rendering.text, is_error=result.is_error, structured=structured, content=rendering.content)
 
 
 def _structured(result: CallToolResult, schema: dict[str, Any] | None, settings: McpSettings) -> tuple[Any, str]:

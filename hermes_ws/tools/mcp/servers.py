@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _TRIES: Final = 4
 """How often a call is begun: refused credentials and forgotten sessions take one each."""
+_REST_MAX_S: Final = 600.0
 AUTHORIZATION: Final = "Authorization"
 
 
@@ -75,7 +76,8 @@ class ConversationServers:
         self._house = household
         self._current: dict[str, Connection] = {}
         self._told: dict[str, tuple[McpState, list[str] | None, str | None]] = {}
-        self._failed_at: dict[str, float] = {}
+        self._rests_until: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
         self._locks: dict[str, anyio.Lock] = {}
         self._declined: set[tuple[str, bytes]] = set()
         self._lost: dict[str, str] = dict.fromkeys(household.was_ready, "this server was restarted")
@@ -158,7 +160,7 @@ class ConversationServers:
 
     def _good(self, name: str, connection: Connection) -> bool:
         """Whether to go on with it: it works, or it has failed and is left alone for a while."""
-        rests = anyio.current_time() - self._failed_at.get(name, 0.0) < self._pool.settings.retry_s
+        rests = anyio.current_time() < self._rests_until.get(name, 0.0)
         return connection.usable or (connection.state in ("failed", "auth_required") and not connection.used and rests)
 
     def _lock(self, name: str) -> anyio.Lock:
@@ -175,7 +177,11 @@ class ConversationServers:
         if self._current.get(name) is not connection:
             return
         if connection.state in ("failed", "auth_required"):
-            self._failed_at[name] = anyio.current_time()
+            self._failures[name] = self._failures.get(name, 0) + 1
+            rest_s = self._pool.settings.retry_s * 2.0 ** (self._failures[name] - 1)
+            self._rests_until[name] = anyio.current_time() + min(rest_s, _REST_MAX_S)
+        elif connection.state == "ready":
+            self._failures[name] = 0
         tools = list(connection.offers.tools) if connection.state == "ready" else None
         error = connection.error
         if connection.state == "ready" and connection.offers.left_out:
@@ -210,7 +216,9 @@ class ConversationServers:
                     raise ToolError(f"the MCP server {name} refused the credentials (401), and got no others") from None
             except Lost as lost:
                 if not lost.undone:
-                    message = f"the MCP server {name} went away during the call ({lost}); whether it was done is not known"
+                    message = (
+                        f"the MCP server {name} went away during the call ({lost}); whether it was done is not known"
+                    )
                     raise ToolError(message) from None
         raise ToolError(f"the MCP server {name} was tried {_TRIES} times")
 

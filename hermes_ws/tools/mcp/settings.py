@@ -1,4 +1,4 @@
-"""What the operator says of MCP: ``[mcp]``, the bounds, and ``[mcp_servers.NAME]``, servers that conversations may use."""
+"""What the operator says of MCP: the bounds (``[mcp]``), and servers to be used by name (``[mcp_servers.NAME]``)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class McpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     client_servers: bool = True
     """Whether clients may name servers by URL. Otherwise only those of ``[mcp_servers]``, by ``ref``."""
     allow: list[str] = []
-    """Hosts, addresses or networks (CIDR) where servers named by clients may be although they are private; ``host:port``
-    works."""
+    """Hosts, addresses or networks (CIDR) where servers named by clients may be although they are private;
+    ``host:port`` works."""
     trust_annotations: bool = True
-    """Whether a server's word that a tool only reads, or may be repeated, is taken. Otherwise each of its tools is taken
-    to write and to be unrepeatable."""
+    """Whether a server's word that a tool only reads, or may be repeated, is taken. Otherwise each of its tools is
+    taken to write and to be unrepeatable."""
     send_meta: list[str] = []
     """URLs (globs such as ``https://crm.example.org/*``) of servers that are told, in ``_meta``, which principal a run
     is for and the conversation's metadata."""
@@ -50,7 +50,8 @@ class McpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     idle_s: Pause = 300.0
     """A server that was not used for so long is let go of; it comes back when it is needed."""
     retry_s: Seconds = 15.0
-    """After a server has failed, it is left alone for so long, or until its configuration changes."""
+    """After a server could not be started, it is left alone for so long, doubled each time, or until its configuration
+    changes."""
     tools: AtLeastOne = 256
     """Tools of one server; more are left out."""
     schema_bytes: AtLeastOne = 65_536

@@ -41,8 +41,8 @@ Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObj
 async def stdio_streams(
     target: Target, *, marked: str, message_bytes: int, close_s: float, said: deque[str]
 ) -> AsyncGenerator[Streams]:
-    """Run the server; the SDK's transport seam. ``said`` gets its last words on stderr. ``close_s``: the time it gets to
-    go by itself. Raises :class:`ToolError` if it cannot be started."""
+    """Run the server; the SDK's transport seam. ``said`` gets its last words on stderr. ``close_s``: the time it gets
+    to go by itself. Raises :class:`ToolError` if it cannot be started."""
     process = await _start(target, marked)
     incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)

@@ -14,6 +14,8 @@ from hermes_ws.tools.describe import READS, describe
 from hermes_ws.tools.mcp.servers import ConversationServers
 
 if TYPE_CHECKING:
+    from mcp_types import Prompt
+
     from hermes_ws.tools.mcp.connection import Connection
     from hermes_ws.tools.mcp.offers import Offer
 
@@ -114,9 +116,7 @@ class _Reaching:
 
 def _described(server: str, name: str, title: str, text: str, **fields: Any) -> ToolDescription:
     given: dict[str, dict[str, Any]] = fields.get("properties", {})
-    described = describe(
-        name, title, text, properties=given, required=fields.get("required", []), annotations=READS
-    )
+    described = describe(name, title, text, properties=given, required=fields.get("required", []), annotations=READS)
     return msgspec.structs.replace(described, source=f"mcp:{server}")
 
 
@@ -201,6 +201,6 @@ def _line(address: str, name: str, description: str | None) -> str:
     return f"{address}  {name}{f': {description}' if description else ''}"
 
 
-def _prompt_line(prompt: Any) -> str:
+def _prompt_line(prompt: Prompt) -> str:
     taken = ", ".join(f"{one.name}{'' if one.required else '?'}" for one in prompt.arguments or [])
     return _line(f"{prompt.name}({taken})", prompt.title or "", prompt.description)
