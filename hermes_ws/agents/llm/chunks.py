@@ -5,7 +5,7 @@ Wherever servers differ a field may be anything; the functions here make of it w
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import msgspec
 
@@ -70,6 +70,16 @@ class Chunk(msgspec.Struct):
     """What it cost, so far or in all."""
     error: Any = None
     """Why there is no answer, or no more of it."""
+    message: Any = None
+    """The same, where the whole chunk is the error (vLLM, llama.cpp)."""
+    code: Any = None
+    """Its code or status."""
+
+    @property
+    def problem(self) -> Any:
+        """The error, if it is one."""
+        bare = {"message": self.message, "code": self.code} if self.message and self.choices is None else None
+        return self.error or (self.choice.error if self.choice is not None else None) or bare
 
     @property
     def choice(self) -> Choice | None:
@@ -88,20 +98,21 @@ class Fragment(msgspec.Struct, frozen=True):
 
 def fragments(said: Said) -> list[Fragment]:
     """The pieces of tool calls in a delta."""
-    calls: list[Any] = said.tool_calls if isinstance(said.tool_calls, list) else [said.tool_calls]
+    calls = said.tool_calls if _is_list(said.tool_calls) else [said.tool_calls]
     found = [_fragment(call, _dict(call).get("function")) for call in calls]
     return [piece for piece in [*found, _fragment({"index": 0}, said.function_call)] if piece is not None]
 
 
 def _fragment(call: Any, function: Any) -> Fragment | None:
-    if not isinstance(call, dict) or not (isinstance(function, dict) or call.get("id")):
+    about, called = _dict(call), _dict(function)
+    if not (called or about.get("id")):
         return None
-    index, arguments = _dict(call).get("index"), _dict(function).get("arguments")
+    arguments = called.get("arguments")
     return Fragment(
-        index=_count(index),
-        id=_text(_dict(call).get("id")),
-        name=_text(_dict(function).get("name")),
-        arguments=cast(dict[str, Any], arguments) if isinstance(arguments, dict) else _text(arguments),
+        index=_count(about.get("index")),
+        id=_text(about.get("id")),
+        name=_text(called.get("name")),
+        arguments=_dict(arguments) or _text(arguments),
     )
 
 
@@ -123,17 +134,20 @@ def usage(told: Any) -> Usage | None:
 
 def _joined(value: Any, *keys: str) -> str:
     """Text, or the text of a list of parts."""
-    if not isinstance(value, list):
+    if not _is_list(value):
         return _text(value)
-    parts = [_dict(part) for part in cast(list[Any], value)]
+    parts = [_dict(part) for part in value]
     return "".join(_text(part.get(key)) for part in parts for key in keys)
 
 
 def _thinking_parts(content: Any) -> list[Any]:
     """Reasoning among the parts of a content (Mistral)."""
-    parts = cast(list[Any], content) if isinstance(content, list) else []
-    thoughts = [_dict(part).get("thinking") for part in parts]
-    return [piece for thought in thoughts if isinstance(thought, list) for piece in cast(list[Any], thought)]
+    thoughts = [_dict(part).get("thinking") for part in content] if _is_list(content) else []
+    return [piece for thought in thoughts if _is_list(thought) for piece in thought]
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _dict(value: Any) -> dict[str, Any]:

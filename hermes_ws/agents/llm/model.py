@@ -84,6 +84,7 @@ class Model(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections."""
+        return
 
     async def check(self, *, ask: bool) -> list[Finding]:
         """What is right and wrong with it; ``ask`` allows a question that costs something."""

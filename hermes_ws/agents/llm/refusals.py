@@ -42,12 +42,18 @@ _CONTEXT: Final = re.compile(
     re.IGNORECASE,
 )
 """OpenAI, vLLM, SGLang; llama.cpp; Ollama; LM Studio; OpenRouter and those behind it."""
-_QUOTA: Final = re.compile(r"insufficient_quota|insufficient credits|exceeded your current quota|billing", re.IGNORECASE)
-_LOADING: Final = re.compile(r"(loading|load) model|model is (currently )?loading|overloaded|no slot", re.IGNORECASE)
+_QUOTA: Final = re.compile(
+    r"insufficient_quota|insufficient credits|exceeded your current quota|billing", re.IGNORECASE
+)
+_LOADING: Final = re.compile(r"loading model|model is (currently )?loading|overloaded|no slot", re.IGNORECASE)
 _LIMITED: Final = re.compile(r"rate.?limit|too many requests", re.IGNORECASE)
-_KEY: Final = re.compile(r"invalid_api_key|incorrect api key|invalid api key|unauthorized|authentication", re.IGNORECASE)
+_KEY: Final = re.compile(
+    r"invalid_api_key|api_key_invalid|api key not valid|(incorrect|invalid) api key|unauthorized|authentication",
+    re.IGNORECASE,
+)
 _NO_TOOLS: Final = re.compile(
-    r"does not support tools|support tool use|tool.?choice[^.]{0,60}requires|--jinja|tools param requires", re.IGNORECASE
+    r"does not support tools|support tool use|tool.?choice[^.]{0,60}requires|--jinja|tools param requires",
+    re.IGNORECASE,
 )
 _NO_IMAGES: Final = re.compile(
     r"(image|vision|multimodal|mmproj)[^.]{0,60}(not support|unsupported|not a multimodal)"
@@ -83,7 +89,7 @@ class Refusals:
     def _of(self, status: int, said: str, model: str, wait_s: float | None) -> ModelError:
         if status in _LENGTH_STATUSES and _CONTEXT.search(said):
             return ModelError("context_length", self._line(status, said, "the conversation is longer than it takes"))
-        if status in (401, 403) or (status == 200 and _KEY.search(said)):
+        if status in (401, 403) or (status in (200, 400) and _KEY.search(said)):
             return ModelError("model_auth", self._line(status, said, "check the agent's api_key"))
         if status == 402 or (status in (200, 429) and _QUOTA.search(said)):
             line = self._line(status, said, "the account behind the api_key has nothing left to spend")

@@ -15,8 +15,8 @@ class EventTooLarge(Exception):
 
 
 class Events:
-    """Takes chunks, gives the data of whole events. Lines end with LF, CRLF or CR; comments and other fields than
-    ``data`` are passed over, an event without data too."""
+    """Takes chunks, gives the data of whole events. Lines end with LF, CRLF or CR; comments are passed over, and so are
+    other fields than ``data`` and (of llama.cpp's making) ``error``."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -54,7 +54,7 @@ class Events:
             self._data, self._size = [], 0
             return
         name, _, value = line.partition(b":")
-        if name == b"data":
+        if name in (b"data", b"error"):
             self._data.append(value.removeprefix(b" "))
             self._size += len(value)
             self._check()
