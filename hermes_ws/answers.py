@@ -11,7 +11,7 @@ from hermes_ws.protocol.events import InteractionRequested
 from hermes_ws.protocol.values import Option, Question
 from hermes_ws.validation import UnusableSchema, first_problem
 
-__all__ = ["REDACTED", "check_answers", "redact"]
+__all__ = ["REDACTED", "check_answers", "redact", "secrets_in"]
 
 REDACTED = {"redacted": True}
 """What stands in an event for a secret answer."""
@@ -37,6 +37,12 @@ def redact(asked: InteractionRequested, answers: Mapping[str, Any] | None) -> di
         return None
     secret = {q.id for q in asked.questions or [] if q.type == "secret"}
     return {key: REDACTED if key in secret else value for key, value in answers.items()}
+
+
+def secrets_in(asked: InteractionRequested, answers: Mapping[str, Any] | None) -> list[str]:
+    """The answers that the log may not have."""
+    asked_for = {q.id for q in asked.questions or [] if q.type == "secret"}
+    return [value for key, value in (answers or {}).items() if key in asked_for and isinstance(value, str)]
 
 
 def _only(asked: InteractionRequested, reply: InteractionReply, wanted: str) -> None:

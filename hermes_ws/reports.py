@@ -5,11 +5,13 @@ See :mod:`hermes_ws.session`, which adds what people send. Recovery stands at th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
 
+from hermes_ws.answers import secrets_in
 from hermes_ws.decisions import Answer, Ask, CallRequest, Decision, RunOptions, SessionLimits, StartRun, StopRun
 from hermes_ws.entities import Message, Reasoning, Run, Step, ToolCall
 from hermes_ws.errors import CommandError, IllegalTransition
@@ -17,6 +19,7 @@ from hermes_ws.preview import preview
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import decode_event, encode
 from hermes_ws.protocol.values import AnswerableBy, By, ContentPart, ErrorInfo, Input, TextPart, Usage
+from hermes_ws.scrub import Scrubber
 from hermes_ws.state import State
 
 __all__ = ["DELTAS", "INTERRUPTED", "AnswerEnd", "RecoveryReason", "Reports"]
@@ -53,10 +56,11 @@ class Reports:
         fingerprint: Callable[[str, str], str],
         options: Mapping[str, RunOptions] | None = None,
         secrets: Mapping[str, str] | None = None,
+        scrubber: Scrubber | None = None,
         preview_bytes: int = 32_768,
     ) -> None:
         """``resolve_agent`` turns the configured agent and model (None: the default) into their names, ``fingerprint``
-        the name and value of a secret into what may be shown of it.
+        the name and value of a secret into what may be shown of it. ``scrubber`` knows the server's secrets.
 
         ``preview_bytes``: what ``tool.completed`` shows of the output of a call that a stop or a restart cut off.
         """
@@ -66,6 +70,10 @@ class Reports:
         self.options: dict[str, RunOptions] = dict(options or {})
         self.secrets: dict[str, str] = dict(secrets or {})
         """The secrets of the configuration, by name (:mod:`hermes_ws.credentials`). In memory only."""
+        self.scrubber = Scrubber(scrubber)
+        """Knows those, what people answered in secret, and the server's."""
+        self._hidden: deque[str] = deque(maxlen=limits.secrets)
+        self._hide()
         self._fingerprint = fingerprint
         self._new_id = new_id
         self._resolve_agent = resolve_agent
@@ -86,11 +94,23 @@ class Reports:
 
     def _emit(self, event_class: Callable[..., AnyEvent], /, **fields: Any) -> AnyEvent:
         event = event_class(seq=self.state.head + 1, ts=self._now, **fields)
-        if not isinstance(event, DELTAS):  # some of it may be somebody else's code's; the log must stay readable
-            decode_event(encode(event))
+        if not isinstance(event, DELTAS):
+            event = self._read_back(event)
         self.state.apply(event)
         self._decision.events.append(event)
         return event
+
+    def _read_back(self, event: AnyEvent) -> AnyEvent:
+        """The event as the log will have it: readable, whoever's code it comes from, and without secrets."""
+        encoded = encode(event)
+        scrubbed = self.scrubber.data(encoded)
+        decoded = decode_event(scrubbed)
+        return event if scrubbed is encoded else cast(AnyEvent, decoded)
+
+    def _hide(self, secrets: Iterable[str] = ()) -> None:
+        """Have these appear nowhere from here on, beside those of the configuration."""
+        self._hidden += [secret for secret in secrets if secret not in self._hidden]
+        self.scrubber.set([*self.secrets.values(), *self._hidden])
 
     def _answer(self, **fields: Any) -> None:
         self._decision.result.update(fields)
@@ -164,6 +184,7 @@ class Reports:
         real_answers: dict[str, Any] | None = None,
         **fields: Any,
     ) -> ev.InteractionResolved:
+        self._hide(secrets_in(asked, real_answers))
         resolution = self._emit(
             ev.InteractionResolved,
             run_id=asked.run_id,
@@ -203,6 +224,7 @@ class Reports:
     def delta(self, run_id: str, kind: Literal["message", "reasoning"], text: str, now: int) -> Decision:
         """The model said or thought a piece. Items begin by themselves; speaking ends a block of thought."""
         self._begin(now)
+        text = self.scrubber.text(text)
         run = self._reporting(run_id)
         step = self._open_step(run)
         if step.whole:
@@ -255,13 +277,13 @@ class Reports:
         call_ids: list[str] = []
         problems: dict[str, str] = {}
         for call in calls:
-            call_id = call.call_id if call.call_id and call.call_id not in self.state.calls else self._new_id("call")
+            call_id = call.call_id if self._is_usable(call.call_id) else self._new_id("call")
             self._emit(
                 ev.ToolStarted,
                 run_id=run_id,
                 call_id=call_id,
                 step=step.number,
-                name=call.name,
+                name=call.name if call.problem is None else self.scrubber.text(call.name),
                 source=call.source,
                 title=call.title,
                 arguments=call.arguments,
@@ -274,6 +296,10 @@ class Reports:
         for call_id, problem in problems.items():
             self._complete(self.state.calls[call_id], status="error", output=problem)
         return call_ids, self._decision
+
+    def _is_usable(self, call_id: str) -> bool:
+        """Whether a call may have the id that a model gave it."""
+        return bool(call_id) and call_id not in self.state.calls and self.scrubber.text(call_id) == call_id
 
     def discard_call(self, run_id: str, reason: Literal["retried", "failed"], now: int) -> Decision:
         """The model's answer broke off: what it streamed in this step does not count."""
@@ -314,7 +340,8 @@ class Reports:
     def tool_output(self, run_id: str, call_id: str, now: int, **fields: Any) -> Decision:
         """The call printed something, or tells how far it is: the fields of ``tool.output``."""
         self._begin(now)
-        self._emit(ev.ToolOutput, run_id=run_id, call_id=call_id, **fields)
+        texts = {name: self.scrubber.text(value) for name, value in fields.items() if isinstance(value, str)}
+        self._emit(ev.ToolOutput, run_id=run_id, call_id=call_id, **{**fields, **texts})
         return self._decision
 
     def tool_completed(

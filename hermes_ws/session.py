@@ -246,7 +246,9 @@ class Session(Reports):
         if len(after) > self.limits.secrets:
             message = f"a configuration has at most {self.limits.secrets} headers and environment variables"
             raise CommandError("too_large", message, path="$.config.mcp_servers")
+        replaced = [self.secrets[name] for name in changes if name in self.secrets]
         self.secrets = after
+        self._hide(replaced)
         self._decision.secrets = changes
 
     def rotate(self, server: str, header: str, value: str, *, by: By, now: int) -> Decision:
