@@ -526,7 +526,7 @@ async def test_a_retry_in_a_fork_is_as_narrow_as_the_run_was(runtime: Runtime, s
         default_model = "failing"
 
         async def run(self, turn: Turn) -> StopReason:
-            seen.append((turn.instructions, len(turn.tools())))
+            seen.append((turn.instructions, len(await turn.tools())))
             raise ModelError("model_auth", "no")
 
     runtime.agents["failing"] = Failing()

@@ -110,8 +110,11 @@ def clean(text: str) -> str:
 
 def too_deep(value: Any, most: int = MAX_DEPTH) -> bool:
     """Whether it is nested more than ``most`` deep."""
-    if not isinstance(value, (dict, list)):
-        return False
-    parts: Any = value
-    inner: Iterable[Any] = parts.values() if isinstance(value, dict) else parts
+    match value:
+        case dict():
+            inner = list[Any](value.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        case list():
+            inner = list[Any](value)  # pyright: ignore[reportUnknownArgumentType]
+        case _:
+            return False
     return most <= 0 or any(too_deep(one, most - 1) for one in inner)
