@@ -16,8 +16,10 @@ from typing import Any
 import anyio
 import mcp_types as types
 import uvicorn
+from mcp.server import lowlevel, runner
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
 from starlette.types import ASGIApp
 
 from tests.mcp.official_tools import Crm
@@ -62,6 +64,15 @@ class StdioRecord:
         return await call_next(ctx)
 
 
+class Older:
+    """A server from before 2026: it cannot be discovered, so clients shake hands with it as they used to."""
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        if ctx.method == "server/discover":
+            raise MCPError(types.METHOD_NOT_FOUND, "Method not found")
+        return await call_next(ctx)
+
+
 def authorization_of(ctx: ServerRequestContext[Any, Any]) -> str | None:
     """The header of the HTTP request that carries the message; None over stdio."""
     return ctx.request.headers.get("authorization") if ctx.request is not None else None
@@ -89,9 +100,9 @@ def announcing(result: HandlerResult) -> dict[str, Any]:
     return wire | {"capabilities": wire["capabilities"] | {"tools": {"listChanged": True}}}
 
 
-def build(witness: Witness, *, stdio: bool) -> MCPServer[Any]:
+def build(witness: Witness, *, stdio: bool, older: bool = False) -> MCPServer[Any]:
     """The server with all its tools, resources and prompts."""
-    middleware: list[Any] = [StdioRecord(witness)] if stdio else []
+    middleware: list[Any] = [*([StdioRecord(witness)] if stdio else []), *([Older()] if older else [])]
     server: MCPServer[Any] = MCPServer(
         "official",
         title="A small CRM",
@@ -104,18 +115,18 @@ def build(witness: Witness, *, stdio: bool) -> MCPServer[Any]:
     return server
 
 
-def http_app(witness: Witness, *, json_response: bool = False) -> ASGIApp:
+def http_app(witness: Witness, *, json_response: bool = False, older: bool = False) -> ASGIApp:
     """Both HTTP transports under one roof, with the witness at the door."""
-    server = build(witness, stdio=False)
+    server = build(witness, stdio=False, older=older)
     app = server.streamable_http_app(json_response=json_response)
     app.router.routes.extend(server.sse_app().routes)
     return WitnessApp(app, witness)
 
 
-def serve_http(witness: Witness, port: int, *, json_response: bool) -> None:
+def serve_http(witness: Witness, port: int, *, json_response: bool, older: bool) -> None:
     """Serve until standard input ends. The port is the first line on standard output."""
     listening = socket.create_server(("127.0.0.1", port))
-    app = http_app(witness, json_response=json_response)
+    app = http_app(witness, json_response=json_response, older=older)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none", access_log=False))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     print(listening.getsockname()[1], flush=True)
@@ -135,13 +146,16 @@ def main() -> None:
     parser.add_argument("--stdio", action="store_true", help="speak over standard input and output")
     parser.add_argument("--port", type=int, default=0, help="where HTTP listens; 0 is any free port")
     parser.add_argument("--json", action="store_true", help="answer POSTs as JSON instead of as a stream")
+    parser.add_argument("--older", action="store_true", help="speak only what was spoken before 2026")
     parser.add_argument("--record", type=Path, help="a file that takes what was seen, one JSON object a line")
     given = parser.parse_args()
+    if given.older:
+        lowlevel.server.serve_dual_era_loop = runner.serve_loop  # type: ignore[attr-defined]
     witness = Witness(given.record)
     if given.stdio:
-        anyio.run(build(witness, stdio=True).run_stdio_async)
+        anyio.run(build(witness, stdio=True, older=given.older).run_stdio_async)
     else:
-        serve_http(witness, given.port, json_response=given.json)
+        serve_http(witness, given.port, json_response=given.json, older=given.older)
 
 
 if __name__ == "__main__":

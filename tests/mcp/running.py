@@ -51,8 +51,9 @@ def ugly_stdio(switch: str, pids: Path | None = None, **environment: str) -> Std
 class OfficialServer:
     """The official server over HTTP. ``stop`` and ``start`` again: the same port, and everything forgotten."""
 
-    def __init__(self, logs: Path, *, json_response: bool = False) -> None:
-        self._json = json_response
+    def __init__(self, logs: Path, *, json_response: bool = False, older: bool = False) -> None:
+        """``older``: it speaks only what was spoken before 2026, with sessions."""
+        self._flags = [*(["--json"] if json_response else []), *(["--older"] if older else [])]
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = logs / "official-errors"
         self.port = 0
@@ -81,7 +82,7 @@ class OfficialServer:
         command = [sys.executable, "-m", "tests.mcp.official", "--port", str(self.port)]
         with self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
-                [*command, "--json"] if self._json else command,
+                [*command, *self._flags],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
