@@ -237,7 +237,8 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     "commits wait for it, and fail if that takes longer than store.busy_timeout_s.",
 )
 def gc(data: str | None, config_file: Path | None, older_than: float | None, rewrite: bool) -> None:
-    """Free the space of what has had its time: deleted conversations, deltas of ended runs, old outputs.
+    """Free the space of what has had its time: deleted conversations, deltas of ended runs, old outputs, images
+    that no conversation refers to.
 
     Works on the data directory itself, whether a server has it open or not. Servers do the same by themselves now and
     then ([store] sweep_every_s).
@@ -258,6 +259,7 @@ def gc(data: str | None, config_file: Path | None, older_than: float | None, rew
             Path(settings.server.data).expanduser(),
             deltas_before=int((now - age) * 1_000),
             outputs_before=int((now - settings.store.outputs_retention_s) * 1_000),
+            images_before=int((now - settings.blobs.unused_s) * 1_000),
             busy_timeout_s=settings.store.busy_timeout_s,
             rewriting=rewrite,
             progress=progress,
@@ -271,6 +273,7 @@ def gc(data: str | None, config_file: Path | None, older_than: float | None, rew
     click.echo(f"deleted conversations: {freed.deleted.events:,} events, {freed.deleted.bytes:,} bytes")
     click.echo(f"deltas of ended runs: {freed.deltas.events:,} events, {freed.deltas.bytes:,} bytes")
     click.echo(f"old outputs: {freed.outputs:,}")
+    click.echo(f"unused images: {freed.images:,}")
     click.echo(f"given back to the file system: {freed.shrunk_bytes:,} bytes")
     if not freed.wal_emptied:
         click.echo("the write-ahead log is in use; the server empties it with its next sweep")

@@ -546,12 +546,17 @@ export interface InteractionRequested {
   message: string;
   /** For an approval: the call to judge. */
   tool?: InteractionTool;
-  /** For an approval: what `option` may be. */
+  /** For an approval, or a form that may be declined: what `option` may be. */
   options?: Array<Option>;
   /** For a clarify: exactly one. */
   questions?: Array<Question>;
   /** For a form: JSON Schema of `content`. */
   schema?: Record<string, unknown>;
+  /**
+   * For a form that is filled in elsewhere: the address to open, after having looked where it leads.
+   * Then there is no `schema`, and `option` says that it is done, or will not be.
+   */
+  url?: string;
   /** Whether the reply may change the call's `arguments`. */
   editable: boolean;
   /** Of the arguments shown. Sent back, it makes sure that they are still the ones. */
@@ -825,7 +830,7 @@ export interface InteractionReply {
   id?: string | null;
   /** From `interaction.requested`. */
   interaction_id: string;
-  /** For approvals: one of the offered ids. */
+  /** One of the offered ids: for approvals, and for forms that may be declined. */
   option?: string | null;
   /** By question id. */
   answers?: Record<string, unknown> | null;
@@ -966,6 +971,18 @@ export interface EventPage {
   at_head: boolean;
 }
 
+/** An image that was uploaded. */
+export interface StoredBlob {
+  /** For `{"type":"image","blob":...}` in an input, and for `GET /api/blobs/{blob}`. */
+  blob: string;
+  /** SHA-256 of its bytes, in hex. */
+  sha256: string;
+  /** `image/png`, `image/jpeg`, `image/gif` or `image/webp`, judged by its content. */
+  mime: string;
+  /** Bytes. */
+  size: number;
+}
+
 /** A single-use credential for one connect. */
 export interface TicketGrant {
   /** For `?ticket=`. */
@@ -1103,11 +1120,28 @@ export interface ErrorInfo {
   retryable: boolean;
 }
 
-/** An image in an input, by URL or data URL. */
+/**
+ * An image. A command gives exactly one of `url` and `blob`; in events one that is stored here has
+ * `blob`, `sha256`, `mime` and `size`, and no `url`.
+ */
 export interface ImagePart {
   type: "image";
-  /** `https:` or `data:` URL. */
-  url: string;
+  /**
+   * `http:` or `https:` URL, for whoever shows it to fetch; in commands also a `data:` URL, which is
+   * stored.
+   */
+  url?: string | null;
+  /** Id of an image that is stored here: `blob_` and its `sha256`. `GET /api/blobs/{blob}` has it. */
+  blob?: string | null;
+  /**
+   * SHA-256 of its bytes, in hex. Told by the server; in commands it is ignored, as are `mime` and
+   * `size`.
+   */
+  sha256?: string | null;
+  /** `image/png`, `image/jpeg`, `image/gif` or `image/webp`, judged by its content. */
+  mime?: string | null;
+  /** Bytes. */
+  size?: number | null;
   /** How closely the model should look, as its endpoint understands it (`low`, `high`, `auto`). */
   detail?: string | null;
 }
@@ -1139,9 +1173,15 @@ export interface LimitsConfig {
 
 /** One MCP server of this conversation: by `url`, or by `ref` to the operator's configuration. */
 export interface McpServerConfig {
-  /** Streamable HTTP or SSE endpoint. Another `url` drops the stored headers. */
+  /**
+   * Streamable HTTP or SSE endpoint. Shown as it is: secrets belong into `headers`. Another `url` or
+   * `transport` drops the stored headers.
+   */
   url?: string;
-  /** Write-only: read back as `{"set": true, "fingerprint": "..."}`, which as input means keep. */
+  /**
+   * With `url`. Write-only: read back as `{"set": true, "fingerprint": "..."}`, which as input means
+   * keep.
+   */
   headers?: Record<string, unknown>;
   /** Default `http` (streamable HTTP). */
   transport?: "http" | "sse";
@@ -1153,6 +1193,11 @@ export interface McpServerConfig {
   timeout_ms?: number;
   /** Name of a server in the operator's configuration; the only way to a stdio server. */
   ref?: string;
+  /**
+   * With `ref`: environment variables for the operator's server, as far as the operator takes them.
+   * Write-only, like `headers`.
+   */
+  env?: Record<string, unknown>;
 }
 
 /** Something said. For `user` the `item_id` is the run's id, or the steer's where it was steered. */

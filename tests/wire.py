@@ -419,7 +419,7 @@ class Socket:
         assert answer["type"] == "error", answer
         return answer
 
-    async def run(self, script: str, **fields: Any) -> Json:
+    async def run(self, script: str | list[Json], **fields: Any) -> Json:
         """Start a run and receive up to its end. Returns the final."""
         started = await self.ok("run.start", input=script, **fields)
         for event in self.log:

@@ -15,7 +15,17 @@ import msgspec
 
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.control import Snapshot
-from hermes_ws.protocol.values import By, Input, Item, MessageItem, Option, Question, ReasoningItem, ToolCallItem
+from hermes_ws.protocol.values import (
+    By,
+    ImagePart,
+    Input,
+    Item,
+    MessageItem,
+    Option,
+    Question,
+    ReasoningItem,
+    ToolCallItem,
+)
 
 __all__ = ["View", "input_text", "safe"]
 
@@ -37,7 +47,9 @@ def safe(text: str) -> str:
 
 def input_text(value: Input) -> str:
     """An input as text."""
-    return value if isinstance(value, str) else "\n".join(getattr(part, "text", "[image]") for part in value)
+    if isinstance(value, str):
+        return value
+    return "\n".join(part.line if isinstance(part, ImagePart) else part.text for part in value)
 
 
 class View:
@@ -214,7 +226,9 @@ class View:
             case _:
                 pass
         more = ", there is more" if event.truncated else ""
-        return shown + self._line(f"{result}{more} ({event.duration_ms / 1000:.1f} s)", _YELLOW)
+        images = [f"  {safe(part.line)}" for part in event.content or [] if isinstance(part, ImagePart)]
+        ended = f"{result}{more} ({event.duration_ms / 1000:.1f} s)"
+        return shown + self._line("\n".join([ended, *images]), _YELLOW)
 
     def _preview(self, output: str) -> str:
         lines = safe(output).rstrip("\n").split("\n")
@@ -257,7 +271,7 @@ class View:
     def _past(self, item: Item) -> str:
         match item:
             case MessageItem(role="user"):
-                return self.said_by_person(item.text)
+                return self.said_by_person(input_text(item.content))
             case MessageItem(status="in_progress"):
                 return self._delta(item.item_id, item.text)
             case ReasoningItem(status="in_progress"):

@@ -105,10 +105,14 @@ class Images:
                     known[number] = ImagePart(url=part.url, detail=part.detail)
                 else:
                     looks[number] = look
-        if looks:
-            blobs = await self._kept(conversation, list(looks.values()))
-            for number, blob in zip(looks, blobs, strict=True):
-                known[number] = image_part(blob, getattr(parts[number], "detail", None))
+        try:
+            blobs = await self._kept(conversation, list(looks.values())) if looks else []
+        except CommandError as refused:
+            if refused.code == "too_large":
+                refused.path = refused.path or path
+            raise
+        for number, blob in zip(looks, blobs, strict=True):
+            known[number] = image_part(blob, getattr(parts[number], "detail", None))
         return known
 
     def _look(self, ref: ConversationRef, part: ImagePart, path: str, *, reach: bool) -> Look | None:

@@ -1,7 +1,7 @@
 """``hermes-ws gc``: what the server's sweep does, from outside, whether a server has the data directory open or not.
 
-It takes no lock but SQLite's own, for one slice at a time, and leaves the marker and the witness of an open log alone
-(:mod:`hermes_ws.store.recovery`): it is a guest.
+It takes no lock but SQLite's own, for one slice at a time, and that of the images, for one file; and it leaves the
+marker and the witness of an open log alone (:mod:`hermes_ws.store.recovery`): it is a guest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from hermes_ws.errors import DataDirError, StoreError
 from hermes_ws.store.base import Freed
+from hermes_ws.store.blobs import Blobs, BlobSettings
 from hermes_ws.store.directory import LOG, Folders
 from hermes_ws.store.failures import store_error
 from hermes_ws.store.migrations import check
@@ -43,6 +44,7 @@ class Collected(NamedTuple):
     deleted: Freed
     deltas: Freed
     outputs: int
+    images: int
     shrunk_bytes: int
     wal_emptied: bool
 
@@ -52,6 +54,7 @@ def collect(
     *,
     deltas_before: int,
     outputs_before: int,
+    images_before: int,
     busy_timeout_s: float,
     rewriting: bool = False,
     progress: Callable[[str], None] = lambda line: None,
@@ -67,10 +70,12 @@ def collect(
     if not path.is_file():
         raise DataDirError(f"{root} holds no log ({LOG}): it is no data directory of hermes-ws; say --data")
     folders = Folders(root)
+    blobs = Blobs(folders, BlobSettings())
     try:
         with closing(_open(path, busy_timeout_s)) as db:
             size = path.stat().st_size
-            _discard_files(db, folders)
+            _discard_files(db, folders, blobs)
+            _forget_unbegun(db, blobs, images_before / 1000)
             deleted = _in_slices(db, purge_slice, lambda all_: progress(_told("deleted conversations", _sum(all_))))
             deltas = _in_slices(
                 db,
@@ -83,13 +88,14 @@ def collect(
                 rewrite(db)
             emptied = truncate_wal(db)
             shrunk = size - path.stat().st_size if rewriting and emptied else sum(given)
+        folders.empty_trash()
+        outputs = folders.remove_old_outputs(outputs_before)
+        images = blobs.sweep(images_before / 1000)
     except sqlite3.Error as error:
         raise store_error(error, path) from error
     except OSError as error:
         raise StoreError(f"{root} cannot be cleared: {error}") from error
-    folders.empty_trash()
-    outputs = folders.remove_old_outputs(outputs_before)
-    return Collected(_sum(deleted), _sum(deltas), outputs, shrunk, emptied)
+    return Collected(_sum(deleted), _sum(deltas), outputs, images, shrunk, emptied)
 
 
 def _open(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
@@ -104,11 +110,20 @@ def _open(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     return db
 
 
-def _discard_files(db: sqlite3.Connection, folders: Folders) -> None:
-    """Files that a server left behind. Within a transaction: nobody can create the conversation anew meanwhile."""
-    with transaction(db):
+def _discard_files(db: sqlite3.Connection, folders: Folders, blobs: Blobs) -> None:
+    """Files that a server left behind. Within a transaction, and while nobody adds images: nobody can create the
+    conversation anew meanwhile."""
+    with transaction(db), blobs.removing():
         for ref in deleted_conversations(db):
             folders.discard(ref)
+
+
+def _forget_unbegun(db: sqlite3.Connection, blobs: Blobs, before_s: float) -> None:
+    """Images of conversations that have never begun."""
+    for ref in blobs.unbegun(before_s):
+        found = db.execute("SELECT 1 FROM conversations WHERE namespace = ? AND id = ?", ref).fetchone()
+        if found is None:
+            blobs.forget(ref, before_s)
 
 
 def _in_slices(

@@ -41,6 +41,7 @@ from hermes_ws.settings import Settings
 from hermes_ws.store.base import ConversationRef, StoredEvent
 from hermes_ws.transports.auth import Access, Refused
 from hermes_ws.transports.gate import SECURITY_HEADERS, Gate
+from hermes_ws.transports.images import check_upload, give_out, take_in
 from hermes_ws.transports.kept import KeptOutput
 from hermes_ws.transports.websocket import Receive, Send, SocketQuery, error_frame, serve_socket
 
@@ -188,6 +189,8 @@ class App:
             Route(f"{conversation}/events", self._events),
             Route(f"{conversation}/commands", self._command, methods=["POST"]),
             Route(f"{conversation}/tool-calls/{{call_id:path}}/output", self._output),
+            Route("/api/blobs", self._upload, methods=["POST"]),
+            Route("/api/blobs/{blob}", self._image),
             Route("/api/tickets", self._ticket, methods=["POST"]),
             Route("/schemas/{name}", self._schema),
         ]
@@ -213,6 +216,7 @@ class App:
             "lists    /api/conversations\n"
             "log      /api/conversations/ID/events?after=0   (DELETE /api/conversations/ID removes it)\n"
             "commands POST /api/conversations/ID/commands\n"
+            "images   POST /api/blobs, GET /api/blobs/BLOB\n"
             "schemas  /schemas/reference.md\n"
         )
 
@@ -323,6 +327,18 @@ class App:
         kept = self._runtime.directory.outputs(conversation.ref) / call_id_file(call.call_id)
         return await KeptOutput.of(kept) or PlainTextResponse(call.output)
 
+    async def _upload(self, request: Request) -> Response:
+        """An image for an input. 201 also for one that was there already: that is nobody else's to know."""
+        principal, ref = self._reach(request)
+        check_upload(request, principal)
+        most = min(self._limits.body_bytes, self._settings.blobs.image_bytes)
+        return _json(await take_in(self._runtime, principal, ref, await _body(request, most)), 201)
+
+    async def _image(self, request: Request) -> Response:
+        principal, ref = self._reach(request)
+        known = request.headers.get("if-none-match", "")
+        return await give_out(self._runtime, principal, ref, request.path_params["blob"], known)
+
     async def _ticket(self, request: Request) -> Response:
         principal = self._identify(request, None)
         try:
@@ -369,6 +385,14 @@ class App:
         conversation_id = request.path_params["conversation_id"]
         principal = self._identify(request, conversation_id)
         return principal, self._ref(principal, conversation_id)
+
+    def _reach(self, request: Request) -> tuple[Principal, ConversationRef | None]:
+        """Who asks, and for which conversation, where the query may name one. A ticket needs it."""
+        conversation_id = request.query_params.get("conversation")
+        principal = self._identify(request, conversation_id)
+        if conversation_id == "new":
+            raise Refused(400, "query parameter conversation: an id; 'new' begins with a command")
+        return principal, None if conversation_id is None else self._ref(principal, conversation_id)
 
     async def _open(self, request: Request) -> Conversation:
         return await self._runtime.open(self._named(request)[1])
@@ -456,6 +480,7 @@ def _reason(message: str) -> str:
 _REFUSED_CODES: Final[dict[int, CommandCode]] = {
     400: "invalid_frame",
     404: "not_found",
+    415: "unsupported",
     500: "internal",
     503: "overloaded",
 }

@@ -27,16 +27,17 @@ class Gate:
         self._on_refused = on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        no_store = scope["path"].startswith("/api/")
         origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
         try:
             self._access.check_address(scope)
         except Refused as refused:
             app = self._app if scope["path"] == _OPEN else self._on_refused(refused)
-            await app(scope, receive, _with_headers(send, _headers(scope, None)))
+            await app(scope, receive, _with_headers(send, _headers(None), no_store=no_store))
             return
         preflight = origin is not None and scope["method"] == "OPTIONS"
         app = Response(status_code=204, headers=_PREFLIGHT) if preflight else self._app
-        await app(scope, receive, _with_headers(send, _headers(scope, origin)))
+        await app(scope, receive, _with_headers(send, _headers(origin), no_store=no_store))
 
 
 _PREFLIGHT: Final = {
@@ -46,19 +47,23 @@ _PREFLIGHT: Final = {
 }
 
 
-def _headers(scope: Scope, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+def _headers(origin: bytes | None) -> list[tuple[bytes, bytes]]:
     headers = [*SECURITY_HEADERS, (b"vary", b"Origin")]
-    if scope["path"].startswith("/api/"):
-        headers.append(_NO_STORE)
     if origin is not None:
         headers.append((b"access-control-allow-origin", origin))
     return headers
 
 
-def _with_headers(send: Send, headers: list[tuple[bytes, bytes]]) -> Callable[[Any], Awaitable[None]]:
+def _with_headers(
+    send: Send, headers: list[tuple[bytes, bytes]], *, no_store: bool
+) -> Callable[[Any], Awaitable[None]]:
+    """``no_store``: nobody keeps an answer that does not say that it may be kept."""
+
     async def send_with_headers(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *headers]
+            own = list(message.get("headers", []))
+            kept = not no_store or any(name == _NO_STORE[0] for name, _ in own)
+            message["headers"] = [*own, *headers] if kept else [*own, *headers, _NO_STORE]
         await send(message)
 
     return send_with_headers

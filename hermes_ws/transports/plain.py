@@ -12,7 +12,7 @@ from hermes_ws.protocol import commands as cmd
 from hermes_ws.protocol import control as ctl
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import decode_frame
-from hermes_ws.protocol.values import ApprovalRule, MessageItem, ToolCallItem, ToolDescription
+from hermes_ws.protocol.values import ApprovalRule, ImagePart, Input, MessageItem, ToolCallItem, ToolDescription
 from hermes_ws.state import State
 
 __all__ = ["HELP", "parse_line", "plain_lines"]
@@ -64,7 +64,7 @@ def _lines(payload: bytes) -> Iterable[str]:
 def _snapshot(frame: ctl.SnapshotState) -> Iterable[str]:
     for item in frame.items:
         if isinstance(item, MessageItem):
-            yield f"{'you' if item.role == 'user' else 'agent'}: {item.text}"
+            yield f"you: {_input_text(item.content)}" if item.role == "user" else f"agent: {item.text}"
         elif isinstance(item, ToolCallItem):
             yield f"▸ {item.name} {_json(item.arguments)} → {item.status}"
     for asked in frame.interactions:
@@ -97,6 +97,7 @@ def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
             yield f"  {event.progress}/{event.total or '?'} {event.message or ''}".rstrip()
         case ev.ToolCompleted():
             yield f"◂ {event.name}: {event.status}" + (f" · {_first_line(event)}" if event.status != "ok" else "")
+            yield from (f"  {part.line}" for part in event.content or [] if isinstance(part, ImagePart))
         case ev.InteractionRequested():
             yield from _asked(event)
         case ev.InteractionResolved():
@@ -113,8 +114,10 @@ def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
             return
 
 
-def _input_text(value: Any) -> str:
-    return value if isinstance(value, str) else "\n".join(getattr(part, "text", "[image]") for part in value)
+def _input_text(value: Input) -> str:
+    if isinstance(value, str):
+        return value
+    return "\n".join(part.line if isinstance(part, ImagePart) else part.text for part in value)
 
 
 def _first_line(event: ev.ToolCompleted) -> str:

@@ -22,6 +22,8 @@ the N-th time (the first, without), counting only what is of ``KIND``: an event'
 ``startup.take_up``   a conversation that was folded is about to go on
 ``startup.listen``    connections are taken, and nobody was told yet
 ``drain``             the server goes down in order, and has said so
+``image.pooled``      an image is in its namespace's pool, and no conversation refers to it yet
+``image.linked``      a conversation's folder has it, and nothing says so in the log
 ====================  ===========================================================================================
 
 ``HERMES_WS_TESTS_CLOCK=FILE``: the file holds milliseconds that are added to the wall clock, read anew when it changes.
@@ -41,7 +43,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CLOCK", "CRASH_AT", "MODULE", "MUTANT", "POINTS", "SLOW_DISK", "Crashes", "install", "replace"]
+__all__ = [
+    "CLOCK",
+    "CRASH_AT",
+    "IMAGE_POINTS",
+    "MODULE",
+    "MUTANT",
+    "POINTS",
+    "SLOW_DISK",
+    "Crashes",
+    "install",
+    "replace",
+]
 
 CRASH_AT = "HERMES_WS_TESTS_CRASH_AT"
 CLOCK = "HERMES_WS_TESTS_CLOCK"
@@ -67,6 +80,8 @@ POINTS = (
     "startup.listen",
     "drain",
 )
+IMAGE_POINTS = ("image.pooled", "image.linked")
+"""Reached only by commands that bring images."""
 
 
 @dataclass
@@ -86,8 +101,8 @@ class Crashes:
     def _parsed(text: str) -> _Point:
         name, _, rest = text.partition(":")
         count, _, kind = rest.partition(":")
-        if name not in POINTS:
-            raise SystemExit(f"{CRASH_AT}: there is no point {name!r}; there are {', '.join(POINTS)}")
+        if name not in POINTS + IMAGE_POINTS:
+            raise SystemExit(f"{CRASH_AT}: there is no point {name!r}; there are {', '.join(POINTS + IMAGE_POINTS)}")
         return _Point(name, int(count or 1), kind or None)
 
     def at(self, *names: str) -> bool:
@@ -114,6 +129,11 @@ def install(environment: dict[str, str]) -> None:
     _at_commits(crashes)
     _at_tools(crashes)
     _at_startup(crashes)
+    if crashes.at(*IMAGE_POINTS):
+        from hermes_ws.store import blobs
+
+        replace(blobs, "_link", lambda link: _first(lambda: crashes.reach("image.pooled"), link))
+        replace(blobs.Blobs, "keep", lambda keep: _afterwards(keep, lambda: crashes.reach("image.linked")))
     if crashes.at("drain"):
         from hermes_ws.runtime.runtime import Runtime
 
@@ -139,6 +159,17 @@ def _first(do: Callable[[], None], then: Callable[..., Any]) -> Callable[..., An
     def both(*arguments: Any, **named: Any) -> Any:
         do()
         return then(*arguments, **named)
+
+    return both
+
+
+def _afterwards(do: Callable[..., Any], then: Callable[[], None]) -> Callable[..., Any]:
+    """``do``, with ``then`` after it."""
+
+    def both(*arguments: Any, **named: Any) -> Any:
+        result = do(*arguments, **named)
+        then()
+        return result
 
     return both
 

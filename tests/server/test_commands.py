@@ -387,9 +387,9 @@ async def test_a_model_that_fails_is_asked_again_and_what_it_said_is_discarded(m
 
 
 async def test_content_parts_are_an_input(server: Server) -> None:
-    parts = [{"type": "text", "text": "look"}, {"type": "image", "url": "data:image/png;base64,AA=="}]
+    parts = [{"type": "text", "text": "look"}, {"type": "image", "url": "https://example.com/disk.png"}]
     async with server.socket() as socket:
-        final = await socket.run(parts)  # type: ignore[arg-type]
+        final = await socket.run(parts)
         assert socket.of("run.started")[0]["input"] == parts
     assert "look" in final["output"]
 

@@ -72,7 +72,7 @@ async def test_a_server_goes_on_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
     directory = DataDirectory(tmp_path)
     store = await fill(directory)
     working = asyncio.create_task(
-        asyncio.to_thread(collect, tmp_path, deltas_before=1_000, outputs_before=0, busy_timeout_s=5)
+        asyncio.to_thread(collect, tmp_path, deltas_before=1_000, outputs_before=0, images_before=0, busy_timeout_s=5)
     )
     head = 42
     while not working.done():
@@ -92,7 +92,7 @@ async def test_files_of_a_conversation_that_exists_anew_are_left_alone(tmp_path:
     directory = DataDirectory(tmp_path)
     store = await fill(directory)
     await commit(store, 0, b"anew", ref=OTHER)
-    await asyncio.to_thread(collect, tmp_path, deltas_before=0, outputs_before=0, busy_timeout_s=5)
+    await asyncio.to_thread(collect, tmp_path, deltas_before=0, outputs_before=0, images_before=0, busy_timeout_s=5)
     assert (directory.outputs(OTHER) / "call.txt").exists()
     assert len(await read_all(store, OTHER)) == 1
     await store.close()
@@ -124,7 +124,7 @@ def test_ages_are_written_as_people_write_them(
 
     def collected(root: Path, *, deltas_before: int, **more: object) -> Collected:
         asked.append(deltas_before)
-        return Collected(Freed(0, 0), Freed(0, 0), 0, 0, True)
+        return Collected(Freed(0, 0), Freed(0, 0), 0, 0, 0, True)
 
     monkeypatch.setattr(collecting, "collect", collected)
     before = time.time()
@@ -182,13 +182,13 @@ def test_a_log_that_is_held_is_told(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="another program holds the log"):
-            collect(tmp_path, deltas_before=0, outputs_before=0, busy_timeout_s=0.01)
+            collect(tmp_path, deltas_before=0, outputs_before=0, images_before=0, busy_timeout_s=0.01)
 
 
 def test_a_collection_tells_how_far_it_is(tmp_path: Path) -> None:
     asyncio.run(_filled(tmp_path))
     lines: list[str] = []
-    collect(tmp_path, deltas_before=1_000, outputs_before=0, busy_timeout_s=5, progress=lines.append)
+    collect(tmp_path, deltas_before=1_000, outputs_before=0, images_before=0, busy_timeout_s=5, progress=lines.append)
     assert "deleted conversations: 50 events, 500,000 bytes" in lines
     assert "deltas of ended runs: 40 events, 200 bytes" in lines
 

@@ -226,13 +226,13 @@ async def test_gc_beside_a_server_leaves_marker_and_witness_alone(tmp_path: Path
         await begin(store)
         await stream(store, 1, 3)
         before = (live / "hermes-ws.unsynced").read_bytes()
-        collect(live, deltas_before=10_000, outputs_before=0, busy_timeout_s=5)
+        collect(live, deltas_before=10_000, outputs_before=0, images_before=0, busy_timeout_s=5)
         assert (live / "hermes-ws.unsynced").read_bytes() == before
         assert await commit(store, 4, b"more", deltas=[True], sync=False) is None
         copy(live, tmp_path / "cut", FILES[:2])
     async with opened(tmp_path / "cut") as store:
         assert await epochs(store) == [True, False, False], "the marker was still there"
-    collect(live, deltas_before=10_000, outputs_before=0, busy_timeout_s=5)
+    collect(live, deltas_before=10_000, outputs_before=0, images_before=0, busy_timeout_s=5)
     (live / "hermes-ws.unsynced").unlink(missing_ok=True)
     async with opened(live) as store:
         assert await epochs(store) == [False, False, False], "and gc does not set it"
