@@ -8,6 +8,7 @@ import pytest
 
 from hermes_ws.agents.llm.demo import DemoModel, Line, parse
 from hermes_ws.agents.llm.loop import LlmAgent, LlmSettings
+from hermes_ws.errors import ModelError
 from hermes_ws.protocol.commands import ConversationConfigure, InteractionReply, RunStart, RunSteer
 from hermes_ws.runtime.runtime import Runtime
 from tests.runtime.conftest import REF, Collector, follow, send, until
@@ -140,8 +141,15 @@ async def test_a_run_stops_at_its_most_steps(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize(("attempt", "expected"), [(1, 0.5), (2, 1.0), (3, 2.0), (20, 30.0)])
 def test_retries_back_off_up_to_a_limit(attempt: int, expected: float) -> None:
-    from hermes_ws.errors import ModelError
-
     agent = LlmAgent(DemoModel(), LlmSettings())
-    assert agent._delay_s(ModelError("model_overloaded", ""), attempt) == expected
-    assert agent._delay_s(ModelError("model_overloaded", "", retry_after_s=7.0), 1) == 7.0
+    waits = [agent._delay_s(ModelError("model_overloaded", ""), attempt) for _ in range(50)]
+    assert expected <= min(waits) < max(waits) <= expected * 1.25
+    assert agent._delay_s(ModelError("model_overloaded", "", retry_after_s=7.0), 1) >= 7.0
+
+
+def test_an_endpoint_that_wants_more_patience_than_there_is_is_not_asked_again() -> None:
+    agent = LlmAgent(DemoModel(), LlmSettings(retry_delay_max_s=10.0))
+    assert agent._may_help(ModelError("model_overloaded", "", retry_after_s=10.0), 1)
+    assert not agent._may_help(ModelError("model_overloaded", "", retry_after_s=10.1), 1)
+    assert not agent._may_help(ModelError("model_overloaded", ""), 3)
+    assert not agent._may_help(ModelError("model_auth", ""), 1)

@@ -113,12 +113,13 @@ class Reading:
 
     async def _whole(self, start: bytes) -> Chunk:
         """An answer that is not streamed, or an error."""
-        body = bytearray(start)
-        while (piece := await self._next(self._settings.chunk_timeout_s, "chunk_timeout_s")) is not None:
+        most, body = self._settings.event_bytes, bytearray()
+        piece: bytes | None = start
+        while piece is not None:
             body += piece
-            if len(body) > self._settings.event_bytes:
-                most = self._settings.event_bytes
+            if len(body) > most:
                 raise self._refusals.bad(f"sent an answer of more than {most} bytes (event_bytes)")
+            piece = await self._next(self._settings.chunk_timeout_s, "chunk_timeout_s")
         chunk = self._decoded(bytes(body).strip(_BLANK))
         if chunk.choice is None and not chunk.problem:
             raise self._refusals.bad("answered with JSON that is no answer of a model", bytes(body), HTML_ADVICE)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
@@ -196,13 +198,20 @@ def _reason(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None and len(chain) < 10:
         chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
+        cause = _below(cause)
     for found in reversed(chain):
         if isinstance(found, ssl.SSLError):
             return f"TLS: {found.reason or found}"
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
+        if isinstance(found, OSError) and found.errno:
+            named = isinstance(found, socket.gaierror)
+            return (found.strerror or str(found)) if named else os.strerror(found.errno)
     return str(error) or type(error).__name__
+
+
+def _below(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error.__cause__ or error.__context__
 
 
 def _pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
