@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from hermes_ws import policy
 from hermes_ws.errors import ToolError
@@ -39,12 +40,19 @@ class Toolbox:
         found = found or [t for t in every if t.description.name == name]
         if len(found) == 1:
             return found[0]
-        names = [policy.qualified(t.description) if found else t.description.name for t in found or every]
-        raise ToolError(
-            f"there are several tools {name!r}; say which: {', '.join(names)}"
-            if found
-            else f"there is no tool {name!r}; there are {', '.join(sorted(names))}"
-        )
+        if found:
+            names = ", ".join(policy.qualified(tool.description) for tool in found)
+            raise ToolError(f"there are several tools {name!r}; say which: {names}")
+        raise ToolError(self._unknown(name, every))
+
+    def _unknown(self, name: str, every: Sequence[Tool]) -> str:
+        server, _, tool = name.removeprefix("mcp:").partition("/")
+        why = self.servers.why_not(server) if name.startswith("mcp:") and tool else None
+        if why is not None:
+            return f"there is no tool {name!r}: the MCP server {server} cannot be used: {why}"
+        count = Counter(tool.description.name for tool in every)
+        names = [t.description.name if count[t.description.name] == 1 else _told(t) for t in every]
+        return f"there is no tool {name!r}; there are {', '.join(sorted(names))}"
 
     def of(self, source: str, name: str) -> Tool | None:
         """The tool of this source with this name, if it is there."""
@@ -54,3 +62,9 @@ class Toolbox:
             if (tool.description.source, tool.description.name) == (source, name):
                 return tool
         return None
+
+
+def _told(tool: Tool) -> str:
+    """The name that means this tool and no other."""
+    builtin = tool.description.source == "builtin"
+    return tool.description.name if builtin else policy.qualified(tool.description)

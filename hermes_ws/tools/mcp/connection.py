@@ -36,6 +36,7 @@ from hermes_ws.tools.mcp.elicitation import Elicitation
 from hermes_ws.tools.mcp.http import Watch, http_client
 from hermes_ws.tools.mcp.offers import Offers, gathered
 from hermes_ws.tools.mcp.settings import McpSettings
+from hermes_ws.tools.mcp.sift import Sieve, sifted_transport
 from hermes_ws.tools.mcp.stdio import stdio_streams
 from hermes_ws.tools.mcp.target import Target
 
@@ -49,6 +50,11 @@ _PAGES: Final = 100
 _ROUNDS: Final = 3
 """How often a call may want something done in a browser before it is made."""
 _RELIST_S: Final = 1.0
+_EPITAPH_S: Final = 2.0
+"""For a connection that broke to say why."""
+_HIDDEN_STATUS: Final = "Server returned an error response"
+_CLOSED: Final = ("Connection closed", "SSE stream")
+"""How the SDK's own errors of a closed connection begin; servers use the same code for what they like."""
 _ABANDONED: Final = 10
 """Calls given up on, after which the connection is not used any more: the SDK keeps a request of each open."""
 _MESSAGE_LENGTH: Final = 500
@@ -133,6 +139,8 @@ class Connection:
         self._watch = Watch()
         self._words: deque[str] = deque(maxlen=1)
         self._exchanges: list[_Exchange] = []
+        self._speaks: str | None = None
+        self._sieve = Sieve(tools=settings.tools, version=lambda: self._speaks)
         self._list_changes = 0
         self._abandoned = 0
         self._retiring = False
@@ -167,7 +175,7 @@ class Connection:
             with self._scope:
                 await self._live()
         except Exception as error:  # noqa: BLE001 (the SDK's, or what a server made of it: it ends here)
-            failure = explained(error)
+            failure = self._explained(error)
         if failure is None and self._scope.cancelled_caught and self.state == "starting":
             failure = f"it did not start within {self._settings.start_timeout_s:g} s"
         self._end(failure)
@@ -175,7 +183,7 @@ class Connection:
     async def _live(self) -> None:
         async with (
             Client(
-                self._transport(),
+                sifted_transport(self._transport(), self._sieve),
                 mode="auto",
                 cache=None,
                 client_info=types.Implementation(name="hermes-ws", version=__version__),
@@ -184,6 +192,7 @@ class Connection:
             ) as client,
             anyio.create_task_group() as tasks,
         ):
+            self._speaks = client.session.protocol_version
             client.session.validate_tool_result = _unchecked  # type: ignore[method-assign]  # ours runs no patterns
             self.offers = await self._listed(client)
             self._client, self._tasks = client, tasks
@@ -278,7 +287,10 @@ class Connection:
             cursor = page.next_cursor
             if cursor is None or len(tools) > self._settings.tools:
                 break
-        return gathered(self.target.server, tools, self._settings)
+        offers = gathered(self.target.server, tools, self._settings)
+        spoiled, self._sieve.left_out = self._sieve.left_out, 0
+        offers.left_out += ["a tool that is described in no way that could be understood"] * spoiled
+        return offers
 
     async def _on_message(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ToolListChangedNotification):
@@ -371,9 +383,11 @@ class Connection:
             return outcome[0]
         if failure:
             raise self._judged(failure[0]) from None
-        if exchange.scope.cancelled_caught and not self.over.is_set():
+        if anyio.current_time() >= exchange.scope.deadline:
             self._abandoned += 1
             raise ToolError(f"the server did not answer within {self.target.timeout_s:g} s; it was told to stop")
+        with anyio.move_on_after(_EPITAPH_S):
+            await self.over.wait()
         raise Lost(self.error or "the connection ended", undone=False)
 
     def _judged(self, error: Exception) -> Exception:
@@ -389,11 +403,14 @@ class Connection:
         if error.code == types.INVALID_REQUEST and error.message == "Session terminated":
             self._closing.set()
             return Lost("the server has forgotten the session", undone=True)
-        if error.code == types.CONNECTION_CLOSED:
+        if error.code == types.CONNECTION_CLOSED and error.message.startswith(_CLOSED):
             return Lost(explained(error), undone=False)
-        status = self._watch.status
-        said = f" (HTTP {status})" if status and error.code == types.INTERNAL_ERROR else ""
-        return ToolError(f"the server refused: {explained(error)}{said}")
+        return ToolError(f"the server refused: {self._explained(error)}")
+
+    def _explained(self, error: BaseException) -> str:
+        """What went wrong, with the status that the SDK keeps to itself."""
+        text, status = explained(error), self._watch.status
+        return f"{text} (HTTP {status})" if status and text == _HIDDEN_STATUS else text
 
     async def _report(self, exchange: _Exchange, done: float, total: float | None, message: str | None) -> None:
         """Pass the newest progress on; reports that come meanwhile replace each other."""
@@ -445,6 +462,10 @@ def explained(error: BaseException) -> str:
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     if isinstance(error, httpx2.HTTPStatusError):
         return f"it answered with HTTP {error.response.status_code}"
+    if isinstance(error, MCPError) and error.message.startswith("Unexpected content type"):
+        return "it answered with something that is neither JSON nor a stream of events"
+    if isinstance(error, ValueError) and not isinstance(error, HermesError):
+        return "what it answered is not what the protocol says"
     if isinstance(error, (HermesError, MCPError, httpx2.HTTPError)):
         return (str(error) or type(error).__name__).splitlines()[0][:_MESSAGE_LENGTH]
     return type(error).__name__

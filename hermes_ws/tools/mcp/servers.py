@@ -99,6 +99,11 @@ class ConversationServers:
         found = (self._current.get(name) for name in self._house.servers)
         return [connection for connection in found if connection is not None and connection.state == "ready"]
 
+    def why_not(self, name: str) -> str | None:
+        """Why a server of the configuration cannot be used now; None if it can, or there is none."""
+        state, _, error = self._told.get(name, ("ready", None, None))
+        return None if state == "ready" or name not in self._house.servers else error or state
+
     async def start(self, asker: Asker | None = None) -> None:
         """Start every server that the configuration names and wait until each is there or has failed. One that refuses
         its credentials is tried again as long as ``asker`` gets new ones."""
