@@ -17,7 +17,7 @@ import msgspec
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol.values import Config, McpServerConfig
 
-__all__ = ["env_of", "headers_of", "separate", "without_secrets"]
+__all__ = ["brings_secrets", "env_of", "headers_of", "separate", "without_secrets"]
 
 Kind = Literal["headers", "env"]
 Changes = dict[str, str | None]
@@ -85,6 +85,18 @@ def without_secrets(config: Config) -> Config:
         for name, server in (config.mcp_servers or {}).items()
     }
     return msgspec.structs.replace(config, mcp_servers=servers or None)
+
+
+def brings_secrets(patch: Mapping[str, Any]) -> bool:
+    """Whether there is a new secret in a change of the configuration, valid or not."""
+    servers = _object(patch.get("mcp_servers")).values()
+    kinds = [_object(_object(server).get(kind)) for server in servers for kind in ("headers", "env")]
+    return any(isinstance(value, str) for values in kinds for value in values.values())
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """The value if it is an object; an empty one otherwise."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def headers_of(stored: Mapping[str, str], server: str) -> dict[str, str]:

@@ -9,7 +9,9 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-__all__ = ["BestEffort", "configure_logging"]
+from hermes_ws.scrub import known
+
+__all__ = ["BestEffort", "Discreet", "configure_logging"]
 
 
 class BestEffort:
@@ -30,9 +32,18 @@ class BestEffort:
             self._stream.flush()
 
 
+class Discreet(BestEffort):
+    """One that has no known secret in it, whoever writes to it: lines, tracebacks, other people's libraries."""
+
+    def write(self, text: str) -> int:
+        """Write what can be written, and may be."""
+        super().write(known.text(text))
+        return len(text)
+
+
 def configure_logging(*, level: str, as_json: bool) -> None:
     """Send structlog's and the libraries' lines to stderr, from ``level`` on."""
-    stderr = cast(TextIO, BestEffort(sys.stderr))
+    stderr = cast(TextIO, Discreet(sys.stderr))
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from hermes_ws.answers import check_answers, redact
-from hermes_ws.credentials import separate
+from hermes_ws.answers import check_answers, redact, secrets_in
+from hermes_ws.credentials import brings_secrets, separate
 from hermes_ws.decisions import Decision, RememberRule, RunOptions, StopRun
 from hermes_ws.entities import Run
 from hermes_ws.errors import CommandError
@@ -240,6 +240,17 @@ class Session(Reports):
         self._keep_secrets(changes)
         self._emit(ev.ConversationConfigured, version=version + 1, config=config, by=by)
         self._answer(version=version + 1)
+
+    def is_confidential(self, command: Command) -> bool:
+        """Whether a command has a secret in it, as far as it is one that is going to be taken."""
+        match command:
+            case ConversationConfigure():
+                return brings_secrets(command.config)
+            case InteractionReply():
+                asked = self.state.interactions.get(command.interaction_id)
+                return asked is not None and bool(secrets_in(asked, command.answers))
+            case _:
+                return False
 
     def _keep_secrets(self, changes: dict[str, str | None]) -> None:
         after = {name: value for name, value in {**self.secrets, **changes}.items() if value is not None}

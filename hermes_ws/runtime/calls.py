@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -33,6 +33,7 @@ from hermes_ws.runtime.questions import UNANSWERED, Questions, answer_to, clarif
 from hermes_ws.runtime.renewal import renewed
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.toolbox import Toolbox
+from hermes_ws.scrub import Flow
 from hermes_ws.session import Session
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.tools.base import ToolContext, ToolResult, ToolSettings
@@ -42,6 +43,10 @@ from hermes_ws.tools.registry import validate_arguments
 __all__ = ["Call", "Workshop", "call_id_file", "output_address", "run_metadata"]
 
 log = structlog.get_logger("hermes_ws.calls")
+
+Stream = Literal["stdout", "stderr"]
+"""What a call prints on."""
+STREAMS: Final[tuple[Stream, ...]] = get_args(Stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ class Call(ToolContext):
         others = [asked for asked in call.asked if asked.kind != "approval"]
         self._questions = Questions(conversation, call.run_id, others)
         self._streamed = 0
+        self._scrubber = conversation.session.scrubber
+        self._printed: dict[Stream, Flow] = {stream: Flow(self._scrubber) for stream in STREAMS}
         settings = workshop.settings
         ref = conversation.ref
         self._keeper = OutputKeeper(
@@ -208,13 +215,16 @@ class Call(ToolContext):
     def _complete(self, outcome: Outcome) -> None:
         """``tool.completed``, unless the run is over already or the conversation was dropped."""
         conversation, result = self._conversation, outcome.result
+        rests: dict[Stream, str] = {stream: self._kept(flow.rest()) for stream, flow in self._printed.items()}
         if outcome.output is not None:
-            self._keeper.write(outcome.output)
+            self._keeper.write(self._scrubber.text(outcome.output))
         output, truncated = self._keeper.preview()
         self._keeper.close()
         active = conversation.session.state.active
         if conversation.dead or active is None or self._call_id not in active.open:
             return
+        for stream, text in rests.items():
+            conversation.say(stream, self._run_id, text, self._call_id)
         conversation.flush()
         conversation.commit(
             conversation.session.tool_completed(
@@ -266,14 +276,17 @@ class Call(ToolContext):
         run = self._conversation.session.state.active
         return "now" if run is not None and run.run_id == self._run_id and run.stop_mode == "now" else "graceful"
 
-    async def output(self, stream: Literal["stdout", "stderr"], chunk: str) -> None:
-        self._keeper.write(checked(chunk, str))
-        left = self.settings.stream_bytes - self._streamed
-        if left > 0:
-            data = chunk.encode()
-            self._streamed += len(data)
-            shown = chunk if len(data) <= left else data[:left].decode(errors="ignore")
-            await self._conversation.delta(stream, self._run_id, shown, self._call_id)
+    async def output(self, stream: Stream, chunk: str) -> None:
+        checked(chunk, str).encode()  # half a character is refused while its tool can still be told
+        shown = self._kept(self._printed[stream].add(chunk))
+        await self._conversation.delta(stream, self._run_id, shown, self._call_id)
+
+    def _kept(self, text: str) -> str:
+        """Keep more of the output; returns as much of it as is streamed."""
+        self._keeper.write(text)
+        data, left = text.encode(), max(0, self.settings.stream_bytes - self._streamed)
+        self._streamed += len(data)
+        return text if len(data) <= left else data[:left].decode(errors="ignore")
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         conversation = self._conversation

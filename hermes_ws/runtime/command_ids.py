@@ -34,6 +34,10 @@ COMMAND_TTL_MS: Final = 24 * 3600 * 1000
 """How long an id is remembered."""
 
 
+_KEYED: Final = b"keyed:"
+"""What a keyed digest begins with."""
+
+
 @dataclass(slots=True)
 class _Done:
     """A command that was begun: its digest, and its ``ok`` once it is committed."""
@@ -45,7 +49,11 @@ class _Done:
 
 
 class CommandIds:
-    """The command ids of one conversation. ``complete``: it began in this process, so the log knows no others."""
+    """The command ids of one conversation. ``complete``: it began in this process, so the log knows no others.
+
+    What is kept of a command is its digest. That of one with a secret in it (``confidential``) is ``keyed``: a short
+    secret could be guessed from a plain one. How a digest was made is seen from its length.
+    """
 
     def __init__(
         self,
@@ -55,12 +63,16 @@ class CommandIds:
         now: Callable[[], int],
         most: int,
         complete: bool,
+        keyed: Callable[[bytes], bytes],
+        confidential: Callable[[Command], bool],
     ) -> None:
         self._store = store
         self._ref = ref
         self._now = now
         self._most = most
         self._complete = complete
+        self._keyed = keyed
+        self._confidential = confidential
         self._known: OrderedDict[tuple[str, str], _Done] = OrderedDict()
 
     async def once(
@@ -81,7 +93,7 @@ class CommandIds:
             await do()
         elif not await self._repeated(command, caller, reply):
             key = _key(command, caller)
-            done = self._known[key] = _Done(digest(command), None, self._now(), [reply])
+            done = self._known[key] = _Done(self._digest(command), None, self._now(), [reply])
             try:
                 await do()
             except BaseException as error:
@@ -102,7 +114,7 @@ class CommandIds:
             row = await self._store.command(self._ref, *key)
             done = self._known.get(key)
             if done is None and row is not None:
-                ok = msgspec.json.decode(row.ok, type=Ok) if row.digest == digest(command) else None
+                ok = msgspec.json.decode(row.ok, type=Ok) if self._is_of(row.digest, command) else None
                 done = _Done(row.digest, ok, row.created_at)
         return None if done is None or done.at < self._now() - COMMAND_TTL_MS else done
 
@@ -111,7 +123,7 @@ class CommandIds:
         done = await self._found(command, caller)
         if done is None:
             return False
-        if done.digest != digest(command):
+        if not self._is_of(done.digest, command):
             message = f"id {command.id!r} was used for another command in the last 24 h"
             raise CommandError("id_reused", message, path="$.id")
         if done.ok is None:
@@ -119,6 +131,18 @@ class CommandIds:
         else:
             reply(_again(done.ok))
         return True
+
+    def _digest(self, command: Command) -> bytes:
+        plain = digest(command)
+        return self._sealed(plain) if self._confidential(command) else plain
+
+    def _is_of(self, kept: bytes, command: Command) -> bool:
+        """Whether a digest is the command's."""
+        plain = digest(command)
+        return kept == (self._sealed(plain) if len(kept) > len(plain) else plain)
+
+    def _sealed(self, plain: bytes) -> bytes:
+        return _KEYED + self._keyed(plain)
 
     def row(self, command: Command, caller: Caller, ok: Ok) -> CommandRow | None:
         """What goes into the log with what the command did; None for a command without an id."""

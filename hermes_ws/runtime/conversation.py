@@ -18,8 +18,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import anyio
 import msgspec
@@ -38,6 +38,7 @@ from hermes_ws.reports import DELTAS
 from hermes_ws.runtime.awaited import Answers
 from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.command_ids import CommandIds, Reply, refusal
+from hermes_ws.runtime.deltas import Delta, DeltaKind, Deltas
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.slots import Slot
@@ -52,8 +53,6 @@ log = structlog.get_logger("hermes_ws.conversation")
 
 TAKE_UP_MAX_S: Final = 30.0
 """Longest wait between two tries to take up what was under way, while the log cannot be written."""
-
-DeltaKind = Literal["message", "reasoning", "stdout", "stderr"]
 
 _RUN_LIFE = (
     ev.RunQueued,
@@ -94,17 +93,6 @@ class _Pending:
     then: list[Callable[[StoreError | None], None]]
 
 
-@dataclass(slots=True)
-class _Delta:
-    """Deltas of one item that wait together."""
-
-    kind: DeltaKind
-    run_id: str
-    call_id: str | None
-    chunks: list[str] = field(default_factory=list[str])
-    size: int = 0
-
-
 class Conversation:
     """See the top of the module. Everything here runs on the event loop, and nothing but a commit takes time."""
 
@@ -141,8 +129,7 @@ class Conversation:
         self._host = host
         self._make_session = make_session
         self._pending: deque[_Pending] = deque()
-        self._deltas: deque[_Delta] = deque()
-        self._delta_bytes = 0
+        self._deltas = Deltas(merge_bytes=settings.delta_bytes)
         self._drained: asyncio.Event | None = None
         self._advanced: asyncio.Event | None = None
         self._ids = CommandIds(
@@ -151,6 +138,8 @@ class Conversation:
             now=host.now,
             most=settings.recent_commands,
             complete=self.session.state.epoch is None,
+            keyed=lambda data: host.vault.digest(ref, data),
+            confidential=lambda command: self.session.is_confidential(command),
         )
         self._timer: asyncio.TimerHandle | None = None
         self._wake_due = False
@@ -198,7 +187,7 @@ class Conversation:
     def snapshot(self) -> SnapshotState:
         """The state as it is now, which may be ahead of what is committed: show it after :meth:`settled`."""
         limits = self.session.limits
-        self.flush()
+        self._flush_safe()
         return self.session.state.snapshot(max_items=limits.snapshot_items, max_bytes=limits.snapshot_bytes)
 
     def summary(self) -> ConversationSummary:
@@ -281,7 +270,7 @@ class Conversation:
         for run_id in dict.fromkeys(e.run_id for e in decision.events if isinstance(e, _RUN_LIFE)):
             run = state.runs.get(run_id)
             status = run.status if run else state.ended[run_id]
-            encoded = msgspec.json.encode(options.get(run_id, RunOptions()))
+            encoded = self.session.scrubber.data(msgspec.json.encode(options.get(run_id, RunOptions())))
             batch.runs.append(RunRow(run_id, status, encoded, now, began=run_id not in state.never_began))
             if run is None:
                 options.pop(run_id, None)
@@ -315,7 +304,7 @@ class Conversation:
             self._timer.cancel()
             self.take_up()
         if not self._pending:
-            self.flush()
+            self._flush_safe()
         if not self._wake_due:
             self._wake_due = True
             asyncio.get_running_loop().call_soon(self._wake)
@@ -382,7 +371,7 @@ class Conversation:
 
         if self.dead:
             raise StoreError("the conversation was dropped after a failed commit")
-        self.flush()
+        self._flush_safe()
         self.commit(Decision(), tell)
         await future
 
@@ -428,31 +417,33 @@ class Conversation:
 
     async def delta(self, kind: DeltaKind, run_id: str, text: str, call_id: str | None = None) -> None:
         """Text from an agent or a running tool. Waits only when too much of it is not committed yet."""
-        if not text:
-            return
-        last = self._deltas[-1] if self._deltas else None
-        same = last is not None and (last.kind, last.run_id, last.call_id) == (kind, run_id, call_id)
-        if last is None or not same or last.size >= self.settings.delta_bytes:
-            last = _Delta(kind, run_id, call_id)
-            self._deltas.append(last)
-        last.chunks.append(text)
-        last.size += len(text)
-        self._delta_bytes += len(text)
-        if not self._pending:
-            self.flush()
-        while self._delta_bytes > self.settings.backlog_bytes and not self.dead:
+        self.say(kind, run_id, text, call_id)
+        while self._deltas.size > self.settings.backlog_bytes and not self.dead:
             self._drained = self._drained or asyncio.Event()
             await self._drained.wait()
 
+    def say(self, kind: DeltaKind, run_id: str, text: str, call_id: str | None = None) -> None:
+        """:meth:`delta` without waiting: for the last of it."""
+        if text:
+            self._deltas.add(kind, run_id, text, call_id)
+            if not self._pending:
+                self._flush_safe()
+
     def flush(self) -> None:
-        """Make events of the deltas that were held back."""
-        if not self._deltas or self.dead:
+        """Make events of everything that was held back: something else is about to happen."""
+        self._make_events(self._deltas.take())
+
+    def _flush_safe(self) -> None:
+        """The same, but for what may be the beginning of a secret: nothing else happens, so that may wait for more."""
+        self._make_events(self._deltas.take(self.session.scrubber))
+
+    def _make_events(self, deltas: Sequence[Delta]) -> None:
+        if not deltas or self.dead:
             return
-        waiting, self._deltas, self._delta_bytes = self._deltas, deque(), 0
         together, now = Decision(), self.now()
-        for one in waiting:
+        for one in deltas:
             try:
-                together.events += self._delta_events(one, "".join(one.chunks), now)
+                together.events += self._delta_events(one, one.text, now)
             except IllegalTransition:  # an agent that speaks outside its step; nobody else's flush fails for it
                 log.warning("delta.out_of_place", conversation=self.ref.conversation_id, run_id=one.run_id)
         self.commit(together)
@@ -460,9 +451,9 @@ class Conversation:
             self._drained.set()
             self._drained = None
 
-    def _delta_events(self, one: _Delta, text: str, now: int) -> list[ev.Event]:
+    def _delta_events(self, one: Delta, text: str, now: int) -> list[ev.Event]:
         run = self.session.state.active
-        if run is None or run.run_id != one.run_id:
+        if run is None or run.run_id != one.run_id or not text:
             return []
         if one.kind == "message" or one.kind == "reasoning":
             return self.session.delta(one.run_id, one.kind, text, now).events

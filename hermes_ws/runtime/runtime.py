@@ -46,6 +46,7 @@ from hermes_ws.runtime.sweeping import sweep
 from hermes_ws.runtime.toolboxes import Toolboxes
 from hermes_ws.runtime.turn import AgentSettings, RunTurn
 from hermes_ws.runtime.work import RETAKE_FIRST_S, RETAKE_MAX_S, Drops, Work
+from hermes_ws.scrub import Scrubber
 from hermes_ws.session import Session
 from hermes_ws.state import State
 from hermes_ws.store.base import ConversationRef, Loaded, Store, StoredEvent
@@ -136,11 +137,14 @@ class Runtime:
         agents: Mapping[str, Agent],
         tools: Mapping[str, Tool],
         vault: Vault,
+        scrubber: Scrubber,
         tasks: anyio.abc.TaskGroup,
     ) -> None:
         self.store = store
         self.directory = directory
         self.vault = vault
+        self.scrubber = scrubber
+        """Knows the server's own secrets."""
         self.settings = settings
         self.agents = dict(agents)
         self.toolboxes = Toolboxes(tools, directory, settings.mcp, settings.operator, self.spawn)
@@ -302,6 +306,7 @@ class Runtime:
                 options=options,
                 fingerprint=lambda name, value: self.vault.fingerprint(ref, name, value),
                 secrets=kept,
+                scrubber=self.scrubber,
             )
 
         return Conversation(

@@ -28,6 +28,7 @@ from hermes_ws.errors import DataDirError, SettingsError
 from hermes_ws.runtime.permissions import AgentTerms
 from hermes_ws.runtime.principal import Principal
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
+from hermes_ws.scrub import Scrubber
 from hermes_ws.settings import ServerSettings, Settings
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.key_file import make_key, read_key
@@ -193,7 +194,10 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
     directory = _data_directory(settings.server.data)
     try:
         access, key, key_file = make_access(settings, directory)
-        vault = open_vault(key=settings.secrets.key, key_file=settings.secrets.key_file, data=directory.root)
+        scrubber = Scrubber()
+        scrubber.set([key] if key is not None else [])
+        given = settings.secrets
+        vault = open_vault(key=given.key, key_file=given.key_file, data=directory.root, known=scrubber.add)
         store = await SqliteStore.open(
             _log_file(directory),
             wal_limit_bytes=settings.store.wal_limit_bytes,
@@ -207,6 +211,7 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
                 agents=agents,
                 tools=builtin_tools(settings.tools),
                 vault=vault,
+                scrubber=scrubber,
             ) as runtime:
                 prefix = urlsplit(settings.server.public_url or "").path.rstrip("/")
                 app = App(runtime, access, settings, prefix=prefix)

@@ -23,6 +23,7 @@ from hermes_ws.runtime.principal import Caller, Principal
 from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.runtime.tail import payload_of
+from hermes_ws.scrub import Scrubber
 from hermes_ws.store.base import Append, ConversationRef
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.memory import MemoryStore
@@ -153,6 +154,7 @@ async def runtime_over(
             agents={"demo": create({}), **agents},
             tools=builtin_tools(settings.tools),
             vault=Vault(b"a key for tests"),
+            scrubber=Scrubber(),
         ) as runtime:
             yield runtime
     finally:

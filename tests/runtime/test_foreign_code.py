@@ -12,6 +12,7 @@ from hermes_ws.agents.llm.demo import create
 from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.commands import RunStart
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
+from hermes_ws.scrub import Scrubber
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.vault import Vault
 from hermes_ws.tools.base import ToolContext, ToolResult
@@ -102,6 +103,7 @@ async def test_nothing_that_a_tool_does_makes_its_conversation_unreadable(
         "agents": {"demo": create({})},
         "tools": {"odd": tool},
         "vault": Vault(b"x" * 32),
+        "scrubber": Scrubber(),
     }
     async with Runtime.running(store, directory, **parts) as runtime:
         sink = follow(runtime, conversation := await runtime.open(REF))

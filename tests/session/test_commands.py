@@ -335,12 +335,8 @@ def test_a_configuration_is_bounded() -> None:
     assert refused(world, ConversationConfigure(config={"title": "x" * 100})).code == "too_large"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [ConversationFork(), ConversationConfigure(config={"mcp_servers": {"a": {"url": "https://example.org"}}})],
-)
-def test_what_is_not_built_yet_says_so(world: World, command: Command) -> None:
-    assert refused(world, command).code == "unsupported"
+def test_what_a_session_cannot_do_alone_it_says_so(world: World) -> None:
+    assert refused(world, ConversationFork()).code == "unsupported"
 
 
 def test_events_say_who_did_it(world: World) -> None:

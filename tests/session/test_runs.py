@@ -109,7 +109,7 @@ def test_history_has_an_entry_for_every_finished_step_even_an_empty_one(world: W
     world.finish_call()
     world.finish_step()
     said = UserTurn("run_2", "hi", [TextPart(text="hi")], steered=False)
-    first = AssistantTurn("run_2", "Looking.", "hm", [CallMade("c1", "terminal", {"command": "ls"})])
+    first = AssistantTurn("run_2", "Looking.", "hm", [CallMade("c1", "terminal", "builtin", {"command": "ls"})])
     answer = ToolAnswer("c1", "terminal", "ok", "a.txt", None)
     assert history(world.state, "run_2") == [said, first, answer, AssistantTurn("run_2", "", "")]
 
