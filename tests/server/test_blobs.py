@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from hermes_ws.console.view import View
+from hermes_ws.protocol.codec import decode_event
 from tests.conftest import MakeServer
 from tests.pictures import blob_id, data_url, image, picture, stored
 from tests.session.second_fold import fold
@@ -78,6 +80,21 @@ async def test_a_queued_run_has_its_images_too_and_so_has_its_retry(server: Serv
     log = await server.log(conversation)
     named = [event["input"][0] for event in log if event["type"] in ("run.queued", "run.started")][1:]
     assert named == [stored(data)] * 3
+
+
+async def test_a_person_at_a_terminal_sees_a_line(server: Server) -> None:
+    conversation, data = fresh(), picture(12_345)
+    line = f"you: [image png, 12.3 kB, {blob_id(data)}]"
+    async with server.socket(conversation, plain=1) as socket:
+        await socket.send({"type": "run.start", "input": image(data)})
+        while (await socket.recv_line()) != line:
+            pass
+    async with server.socket(conversation, plain=1) as socket:
+        while (await socket.recv_line()) != line:
+            pass
+    [started] = [event for event in await server.log(conversation) if event["type"] == "run.started"]
+    shown = View(color=False).event(decode_event(json.dumps(started).encode()))
+    assert shown == f"> {line.removeprefix('you: ')}\n"
 
 
 @pytest.mark.parametrize("mime", ["image/png", "image/jpeg", "image/gif", "image/webp"])
@@ -221,6 +238,7 @@ async def test_uploads_that_nobody_uses_fill_up_and_make_room_when_they_are_used
         (picture(), "", 415, "unsupported"),
         (picture(5_001), "image/png", 413, "too_large"),
     ],
+    ids=["svg", "nothing", "another type", "no type", "too large"],
 )
 async def test_an_upload_that_is_none_is_refused(
     small: Server, content: bytes, mime: str, status: int, code: str
