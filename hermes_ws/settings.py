@@ -8,8 +8,9 @@ flags. Lists in the environment are separated by commas.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -22,6 +23,7 @@ from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds, WholeSecon
 from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
+from hermes_ws.secret_values import resolve
 from hermes_ws.store.blobs import BlobSettings
 from hermes_ws.tools.base import ToolSettings
 from hermes_ws.tools.mcp.settings import McpSettings
@@ -35,6 +37,7 @@ __all__ = [
     "Settings",
     "StoreSettings",
     "load",
+    "secret_values",
 ]
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
@@ -186,6 +189,8 @@ _NOT_SETTINGS: Final = frozenset({"HERMES_WS_CONFIG", "HERMES_WS_CALL", "HERMES_
 _TABLES: Final = ("agents", "mcp_servers")
 _HIDDEN: Final = frozenset({"api_key", "headers", "env"})
 """Fields of tables that hold secrets; where a secret is looked up may be shown."""
+_ELSEWHERE: Final = ("env:", "file:")
+_SECRET_NAME: Final = re.compile(r"auth|cookie|credential|key|passw|secret|token", re.IGNORECASE)
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,7 +219,31 @@ def _without_secrets(table: dict[str, Any]) -> dict[str, Any]:
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _masked(inner) for key, inner in cast("dict[str, Any]", value).items()}
-    return value if isinstance(value, str) and value.startswith(("env:", "file:")) else "(hidden)"
+    return value if isinstance(value, str) and value.startswith(_ELSEWHERE) else "(hidden)"
+
+
+def secret_values(settings: Settings) -> set[str]:
+    """Secrets of agents and MCP servers, to be kept from being shown: API keys, and what of their headers and variables
+    is looked up elsewhere or has a name that says so. The others may be ordinary words."""
+    tables = (*settings.agents.values(), *settings.mcp_servers.values())
+    secrets = {_secret(name, value) for table in tables for name, value in _told(table)}
+    return {secret for secret in secrets if secret is not None}
+
+
+def _told(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a table that may hold secrets; headers and variables by their own names."""
+    for field in _HIDDEN & table.keys():
+        value = table[field]
+        yield from cast("dict[str, Any]", value).items() if isinstance(value, dict) else [(field, value)]
+
+
+def _secret(name: str, value: Any) -> str | None:
+    if not isinstance(value, str) or not (value.startswith(_ELSEWHERE) or _SECRET_NAME.search(name)):
+        return None
+    try:
+        return resolve(value, name)
+    except SettingsError:  # whoever needs it says so
+        return None
 
 
 def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Configuration:

@@ -29,7 +29,7 @@ from hermes_ws.runtime.permissions import AgentTerms
 from hermes_ws.runtime.principal import Principal
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.scrub import Scrubber
-from hermes_ws.settings import ServerSettings, Settings
+from hermes_ws.settings import ServerSettings, Settings, secret_values
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.key_file import make_key, read_key
 from hermes_ws.store.secrets_key import open_vault
@@ -195,7 +195,7 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
     try:
         access, key, key_file = make_access(settings, directory)
         scrubber = Scrubber()
-        scrubber.set([key] if key is not None else [])
+        scrubber.set([*([key] if key is not None else []), *secret_values(settings)])
         given = settings.secrets
         vault = open_vault(key=given.key, key_file=given.key_file, data=directory.root, known=scrubber.add)
         store = await SqliteStore.open(
