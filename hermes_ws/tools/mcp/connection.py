@@ -11,13 +11,11 @@ the server has a limit here, and the connection's end is the end of every wait.
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, cast
 
 import anyio
@@ -33,6 +31,7 @@ from hermes_ws import __version__
 from hermes_ws.errors import HermesError, ToolError
 from hermes_ws.tools.base import NobodyAnswered, ToolContext
 from hermes_ws.tools.mcp.elicitation import Elicitation
+from hermes_ws.tools.mcp.exchange import Exchange, current
 from hermes_ws.tools.mcp.http import Watch, http_client
 from hermes_ws.tools.mcp.offers import Offers, gathered
 from hermes_ws.tools.mcp.settings import McpSettings
@@ -76,36 +75,6 @@ class Lost(Exception):
         self.undone = undone
 
 
-@dataclass(eq=False)
-class _Exchange:
-    """A call under way: whose it is, and its clock, which stands still while people are asked."""
-
-    ctx: ToolContext
-    scope: anyio.CancelScope
-    questions: int = 0
-    asking: int = 0
-    left_s: float = 0.0
-    progress: tuple[float, float | None, str | None] | None = None
-    progress_at: float = 0.0
-    reporting: anyio.Lock = field(default_factory=anyio.Lock)
-
-    @asynccontextmanager
-    async def paused(self) -> AsyncGenerator[None]:
-        if not self.asking:
-            self.left_s = self.scope.deadline - anyio.current_time()
-            self.scope.deadline = math.inf
-        self.asking += 1
-        try:
-            yield
-        finally:
-            self.asking -= 1
-            if not self.asking:
-                self.scope.deadline = anyio.current_time() + self.left_s
-
-
-_exchange: contextvars.ContextVar[_Exchange | None] = contextvars.ContextVar("_exchange", default=None)
-
-
 class Connection:
     """See the top of the module."""
 
@@ -138,9 +107,9 @@ class Connection:
         self._client: Client | None = None
         self._watch = Watch()
         self._words: deque[str] = deque(maxlen=1)
-        self._exchanges: list[_Exchange] = []
+        self._exchanges: list[Exchange] = []
         self._speaks: str | None = None
-        self._sieve = Sieve(tools=settings.tools, version=lambda: self._speaks)
+        self._sieve = Sieve(tools=settings.tools, blocks=settings.blocks, version=lambda: self._speaks)
         self._list_changes = 0
         self._abandoned = 0
         self._retiring = False
@@ -184,7 +153,7 @@ class Connection:
         async with (
             Client(
                 sifted_transport(self._transport(), self._sieve),
-                mode="auto",
+                mode="legacy" if self.target.transport == "sse" else "auto",
                 cache=None,
                 client_info=types.Implementation(name="hermes-ws", version=__version__),
                 message_handler=self._on_message,
@@ -211,7 +180,7 @@ class Connection:
             return stdio_streams(
                 target,
                 marked=self._marked,
-                message_bytes=settings.message_bytes,
+                settings=settings,
                 close_s=min(settings.close_timeout_s / 2, 2.0),
                 said=self._words,
             )
@@ -220,7 +189,7 @@ class Connection:
     @asynccontextmanager
     async def _http(self) -> AsyncGenerator[Any]:
         url, most = self.target.url, self._settings.message_bytes
-        client = http_client(self.target, self._watch, message_bytes=most)
+        client = http_client(self.target, self._watch, self._settings)
         if self.target.transport == "sse":
 
             def ours(headers: Any = None, timeout: Any = None, auth: Any = None) -> httpx2.AsyncClient:
@@ -243,6 +212,8 @@ class Connection:
             self._set("failed", (failure or "the connection ended") + last)
         self._settled.set()
         self.over.set()
+        for exchange in self._exchanges:
+            exchange.done.set()
 
     def _set(self, state: State, error: str | None = None) -> None:
         self.state, self.error = state, error
@@ -324,19 +295,14 @@ class Connection:
     ) -> types.CallToolResult:
         """Call a tool. Raises :class:`ToolError`, :class:`Unauthorized`, :class:`Lost`."""
 
-        async def call(client: Client, exchange: _Exchange) -> types.CallToolResult:
-            async def progress(done: float, total: float | None, message: str | None) -> None:
-                await self._report(exchange, done, total, message)
-
-            return await client.call_tool(name, arguments, progress_callback=progress, meta=meta)  # type: ignore[arg-type]
+        async def call(client: Client, exchange: Exchange) -> types.CallToolResult:
+            told: Any = meta
+            return await client.call_tool(name, arguments, progress_callback=exchange.report, meta=told)
 
         return await self.exchange(ctx, call)
 
-    async def exchange(self, ctx: ToolContext, call: Callable[[Client, _Exchange], Awaitable[T]]) -> T:
+    async def exchange(self, ctx: ToolContext, call: Callable[[Client, Exchange], Awaitable[T]]) -> T:
         """Have ``call`` made within the call's time. Raises as :meth:`call_tool`."""
-        if self._client is None or self._tasks is None:
-            raise Lost("the connection is closed", undone=True)
-        self.used = True
         for _ in range(_ROUNDS):
             try:
                 return await self._one(ctx, call)
@@ -347,48 +313,52 @@ class Connection:
                         raise ToolError("what the server wants done in a browser was declined") from None
         raise ToolError("the server wants something done in a browser again and again")
 
-    async def _one(self, ctx: ToolContext, call: Callable[[Client, _Exchange], Awaitable[T]]) -> T:
-        """One exchange, in a task of the connection's."""
+    async def _one(self, ctx: ToolContext, call: Callable[[Client, Exchange], Awaitable[T]]) -> T:
+        """One exchange, by a task of the connection's; it is left behind if it takes too long."""
         client, tasks = self._client, self._tasks
-        assert client is not None
-        assert tasks is not None
-        exchange = _Exchange(ctx, anyio.CancelScope(deadline=anyio.current_time() + self.target.timeout_s))
+        if client is None or tasks is None:
+            raise Lost("the connection is closed", undone=True)
+        self.used = True
+        waiting = anyio.CancelScope(deadline=anyio.current_time() + self.target.timeout_s)
+        exchange = Exchange(ctx, waiting, self._settings.progress_every_s)
         outcome: list[T] = []
         failure: list[Exception] = []
-        done = anyio.Event()
 
         async def work() -> None:
-            _exchange.set(exchange)
+            current.set(exchange)
             try:
-                with exchange.scope:
+                with exchange.asking:
                     outcome.append(await call(client, exchange))
             except Exception as error:  # noqa: BLE001 (whoever waits gets it, judged)
                 failure.append(error)
             finally:
-                done.set()
+                exchange.done.set()
 
         self._exchanges.append(exchange)
         try:
             tasks.start_soon(work)
-            await done.wait()  # also when the connection ends: then its tasks are cancelled
+            with waiting:
+                await exchange.done.wait()
         finally:
-            exchange.scope.cancel()
-            self._exchanges.remove(exchange)
-            self.used_at = anyio.current_time()
-            if not done.is_set():
-                self._abandoned += 1
-            if self._retiring or self._abandoned >= _ABANDONED:
-                self.retire()
+            self._leave(exchange)
         if outcome:
             return outcome[0]
         if failure:
             raise self._judged(failure[0]) from None
-        if anyio.current_time() >= exchange.scope.deadline:
-            self._abandoned += 1
+        if exchange.timed_out:
             raise ToolError(f"the server did not answer within {self.target.timeout_s:g} s; it was told to stop")
         with anyio.move_on_after(_EPITAPH_S):
             await self.over.wait()
         raise Lost(self.error or "the connection ended", undone=False)
+
+    def _leave(self, exchange: Exchange) -> None:
+        """Whoever waited for it does not any more: the server is told if it is still at it."""
+        self._abandoned += not exchange.done.is_set()
+        exchange.asking.cancel()
+        self._exchanges.remove(exchange)
+        self.used_at = anyio.current_time()
+        if self._retiring or self._abandoned >= _ABANDONED:
+            self.retire()
 
     def _judged(self, error: Exception) -> Exception:
         """What a failed exchange means."""
@@ -412,26 +382,11 @@ class Connection:
         text, status = explained(error), self._watch.status
         return f"{text} (HTTP {status})" if status and text == _HIDDEN_STATUS else text
 
-    async def _report(self, exchange: _Exchange, done: float, total: float | None, message: str | None) -> None:
-        """Pass the newest progress on; reports that come meanwhile replace each other."""
-        if not math.isfinite(done) or (total is not None and not math.isfinite(total)):
-            return
-        exchange.progress = (done, total, message)
-        if exchange.reporting.locked():
-            return
-        async with exchange.reporting:
-            while exchange.progress is not None:
-                await anyio.sleep_until(exchange.progress_at)
-                newest, exchange.progress = exchange.progress, None
-                with suppress(Exception):  # the call is over, or its log is gone: nothing to report to
-                    await exchange.ctx.progress(newest[0], newest[1], newest[2] and newest[2][:_MESSAGE_LENGTH])
-                exchange.progress_at = anyio.current_time() + self._settings.progress_every_s
-
     async def _on_elicitation(
         self, context: ClientRequestContext, params: types.ElicitRequestParams
     ) -> types.ElicitResult | types.ErrorData:
         """The server asks people something. Where it does not say for which call, it is for the newest."""
-        exchange = _exchange.get() or (self._exchanges[-1] if self._exchanges else None)
+        exchange = current.get() or (self._exchanges[-1] if self._exchanges else None)
         cancelled = types.ElicitResult(action="cancel")
         if exchange is None or exchange.questions >= self._settings.questions:
             return cancelled
@@ -468,4 +423,6 @@ def explained(error: BaseException) -> str:
         return "what it answered is not what the protocol says"
     if isinstance(error, (HermesError, MCPError, httpx2.HTTPError)):
         return (str(error) or type(error).__name__).splitlines()[0][:_MESSAGE_LENGTH]
-    return type(error).__name__
+    if isinstance(error, RuntimeError) and "protocol version" in str(error):
+        return "it speaks no version of the protocol that we do"
+    return f"what it answered broke the connection ({type(error).__name__})"

@@ -8,6 +8,7 @@ origin than the server's is not sent: it would carry the server's headers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final, cast
@@ -19,6 +20,8 @@ import msgspec
 
 from hermes_ws.tools.addresses import AllowList
 from hermes_ws.tools.guarded import AddressRefused, guarded_client
+from hermes_ws.tools.mcp.settings import McpSettings
+from hermes_ws.tools.mcp.sift import too_many_values
 from hermes_ws.tools.mcp.target import Target
 
 __all__ = ["Watch", "http_client"]
@@ -29,6 +32,10 @@ _NOTICE_S: Final = 10.0
 """For the answer to a message that is not a request: the SDK sends nothing else meanwhile."""
 _AGAIN_S: Final = 1.0
 """The least time between two streams that are opened to listen: a server may ask for none at all."""
+
+
+_EVENT_END: Final = re.compile(rb"\n\r?\n|\r\r")
+_END_LENGTH: Final = 3
 
 
 class Watch:
@@ -50,7 +57,7 @@ class Watch:
             self.status = response.status_code
 
 
-def http_client(target: Target, watch: Watch, *, message_bytes: int) -> httpx2.AsyncClient:
+def http_client(target: Target, watch: Watch, settings: McpSettings) -> httpx2.AsyncClient:
     """A client for this server and no other. Its requests raise :class:`~hermes_ws.tools.guarded.AddressRefused` or
     ``httpx2.HTTPError``."""
     origin = httpx2.URL(target.url)
@@ -58,7 +65,7 @@ def http_client(target: Target, watch: Watch, *, message_bytes: int) -> httpx2.A
         AllowList(target.allow, setting="mcp.allow"),
         httpx2.Timeout(_WRITE_S, connect=_CONNECT_S, read=None),
         headers={**target.headers, "Accept-Encoding": "identity"},
-        around=lambda inner: _Watched(inner, origin, watch, message_bytes),
+        around=lambda inner: _Watched(inner, origin, watch, settings),
     )
 
 
@@ -70,11 +77,13 @@ class _Message(msgspec.Struct):
 
 
 class _Watched(httpx2.AsyncBaseTransport):
-    def __init__(self, inner: httpx2.AsyncBaseTransport, origin: httpx2.URL, watch: Watch, message_bytes: int) -> None:
+    def __init__(
+        self, inner: httpx2.AsyncBaseTransport, origin: httpx2.URL, watch: Watch, settings: McpSettings
+    ) -> None:
         self._inner = inner
         self._origin = origin
         self._watch = watch
-        self._message_bytes = message_bytes
+        self._settings = settings
         self._listen_at = 0.0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -91,8 +100,8 @@ class _Watched(httpx2.AsyncBaseTransport):
             await response.aclose()
             raise httpx2.RemoteProtocolError("the response is compressed, which was not asked for")
         streamed = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-        most = None if streamed else self._message_bytes
-        response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream), most)
+        ends = _EVENT_END if streamed else None
+        response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream), self._settings, ends)
         return response
 
     async def aclose(self) -> None:
@@ -100,21 +109,32 @@ class _Watched(httpx2.AsyncBaseTransport):
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """A body that ends in an error where it becomes larger than ``most``, and lets others have their turn."""
+    """A body, or the events of a stream, each passed on when it is whole: one that is too large ends in an error."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, most: int | None) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, settings: McpSettings, ends: re.Pattern[bytes] | None) -> None:
         self._stream = stream
-        self._most = most
+        self._settings = settings
+        self._ends = ends
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        read = 0
+        held = bytearray()
         async with aclosing(cast("AsyncGenerator[bytes]", self._stream.__aiter__())) as chunks:
             async for chunk in chunks:
-                read += len(chunk)
-                if self._most is not None and read > self._most:
+                searched = max(0, len(held) - _END_LENGTH)
+                held += chunk
+                if len(held) > self._settings.message_bytes:
                     raise httpx2.RemoteProtocolError("the response is larger than mcp.message_bytes")
-                yield chunk
+                whole = max((end.end() for end in self._ends.finditer(held, searched)), default=0) if self._ends else 0
+                if whole:
+                    yield self._passed(bytes(held[:whole]))
+                    del held[:whole]
                 await anyio.lowlevel.checkpoint()  # the SDK spawns a task for every message: let them end
+        yield self._passed(bytes(held))
+
+    def _passed(self, message: bytes) -> bytes:
+        if too_many_values(message, self._settings.message_values):
+            raise httpx2.RemoteProtocolError("the response has more in it than mcp.message_values")
+        return message
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -17,7 +17,8 @@ from hermes_ws.validation import UnusableSchema, first_problem
 
 __all__ = ["Offer", "Offers", "gathered", "too_deep"]
 
-_NAME: Final = re.compile(r"[!-~]{1,128}")
+_NAME: Final = re.compile(r"[!-9;-~]{1,128}")
+"""Visible ASCII but for the colon, which stands between a source and a name."""
 _UNTRUSTED: Final = Annotations(read_only=False, idempotent=False, destructive=True)
 _TITLE_LENGTH: Final = 200
 

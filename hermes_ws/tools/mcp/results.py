@@ -90,31 +90,31 @@ async def tool_result(
     rendering = Rendering(ctx, settings)
     for block in result.content:
         await rendering.add(block)
-    structured, note = _structured(result, result_schema, settings)
+    structured, note, size = _structured(result, result_schema)
     if structured is not None and not rendering.lines:
         rendering.lines.append(msgspec.json.encode(structured).decode())
+    if size > settings.structured_bytes:
+        structured = None  # its text says the same, and is kept
     if note:
         rendering.lines.append(f"[{note}]")
     return ToolResult(output=rendering.text, is_error=result.is_error, structured=structured, content=rendering.content)
 
 
-def _structured(result: CallToolResult, schema: dict[str, Any] | None, settings: McpSettings) -> tuple[Any, str]:
-    """The structured result if it is fit to be kept, and what is wrong with it if not."""
+def _structured(result: CallToolResult, schema: dict[str, Any] | None) -> tuple[Any, str, int]:
+    """The structured result if it is fit to be told, what is wrong with it if not, and its size."""
     value = result.structured_content
     if value is None:
         missing = schema is not None and not result.is_error
-        return None, "the structured result that the tool promises is missing" if missing else ""
+        return None, "the structured result that the tool promises is missing" if missing else "", 0
     if too_deep(value):
-        return None, "the structured result is nested too deeply and was left out"
+        return None, "the structured result is nested too deeply and was left out", 0
     try:
         size = len(msgspec.json.encode(value))
         problem = first_problem(schema, value) if schema is not None and not result.is_error else None
     except UnusableSchema as reason:
-        return value, f"the tool's result schema {reason}"
+        return value, f"the tool's result schema {reason}", size
     except (ValueError, TypeError):
-        return None, "the structured result cannot be written as JSON and was left out"
-    if size > settings.structured_bytes:
-        return None, "the structured result is larger than mcp.structured_bytes and was left out"
+        return None, "the structured result cannot be written as JSON and was left out", 0
     if problem is not None:
-        return None, f"the structured result is not what the tool promises, at {problem.path}, and was left out"
-    return value, ""
+        return None, f"the structured result is not what the tool promises, at {problem.path}, and was left out", 0
+    return value, "", size

@@ -62,6 +62,10 @@ class McpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Changes of a tool list that are followed; after that the list stays as it is until the server starts anew."""
     message_bytes: AtLeastOne = 16_777_216
     """Size of one message from a server; a larger one ends the connection."""
+    message_values: AtLeastOne = 100_000
+    """JSON values in one message from a server; one with more ends the connection."""
+    blocks: AtLeastOne = 1_000
+    """Parts of one result; further ones are left out, and the model is told."""
     structured_bytes: AtLeastOne = 65_536
     """Size of a structured result in the log; a larger one is left out, and its text kept."""
     images: NonNegative = 8

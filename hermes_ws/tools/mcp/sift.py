@@ -6,6 +6,7 @@ the result, and a number that is too large the connection. Here a bad tool is le
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -17,8 +18,9 @@ from mcp_types import ContentBlock, JSONRPCNotification, JSONRPCResponse
 from mcp_types.methods import validate_server_result
 from pydantic import TypeAdapter
 
-__all__ = ["Sieve", "SiftedStream", "sifted_transport"]
+__all__ = ["Sieve", "SiftedStream", "sifted_transport", "too_many_values"]
 
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NUMBERS: Final = ("progress", "total")
 
 
@@ -69,10 +71,11 @@ class SiftedStream:
 class Sieve:
     """What is taken out of one connection's messages. ``version`` is the protocol's, once it is known."""
 
-    def __init__(self, *, tools: int, version: Callable[[], str | None]) -> None:
+    def __init__(self, *, tools: int, blocks: int, version: Callable[[], str | None]) -> None:
         self.left_out = 0
         """Tools that were none."""
         self._tools = tools
+        self._blocks = blocks
         self._version = version
         self._block: TypeAdapter[ContentBlock] = TypeAdapter(ContentBlock)
 
@@ -93,7 +96,9 @@ class Sieve:
             self.left_out += len(few) - len(result["tools"])
         if isinstance(content, list):
             blocks = list[Any](content)  # pyright: ignore[reportUnknownArgumentType]
-            result["content"] = [self._understood(block) for block in blocks]
+            result["content"] = [self._understood(block) for block in blocks[: self._blocks]]
+            if len(blocks) > self._blocks:
+                result["content"].append(_text(f"{len(blocks) - self._blocks} further parts were left out"))
 
     def _fits(self, result: Mapping[str, Any]) -> bool:
         with suppress(KeyError):  # it does not know the version: then it will not check
@@ -107,8 +112,20 @@ class Sieve:
         try:
             self._block.validate_python(block, by_name=False)
         except (ValueError, RecursionError):
-            return {"type": "text", "text": "[a part of the result is of a kind that is not understood]"}
+            return _text("a part of the result is of a kind that is not understood")
         return block
+
+
+def _text(note: str) -> dict[str, str]:
+    return {"type": "text", "text": f"[{note}]"}
+
+
+def too_many_values(message: bytes | bytearray, most: int) -> bool:
+    """Whether JSON holds more values than ``most``: what takes long is not its size but how much it is made of."""
+    if len(message) <= most:
+        return False
+    bare = _STRING.sub(b"", message)
+    return sum(bare.count(mark) for mark in (b",", b"{", b"[")) > most
 
 
 def _is_number(value: Any) -> bool:

@@ -22,6 +22,8 @@ from mcp_types import jsonrpc_message_adapter
 
 from hermes_ws.errors import ToolError
 from hermes_ws.tools.leftovers import MARKER, end_marked
+from hermes_ws.tools.mcp.settings import McpSettings
+from hermes_ws.tools.mcp.sift import too_many_values
 from hermes_ws.tools.mcp.target import Target
 from hermes_ws.tools.process import open_pidfd
 from hermes_ws.tools.terminal import command_environment
@@ -39,7 +41,7 @@ Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObj
 
 @asynccontextmanager
 async def stdio_streams(
-    target: Target, *, marked: str, message_bytes: int, close_s: float, said: deque[str]
+    target: Target, *, marked: str, settings: McpSettings, close_s: float, said: deque[str]
 ) -> AsyncGenerator[Streams]:
     """Run the server; the SDK's transport seam. ``said`` gets its last words on stderr. ``close_s``: the time it gets
     to go by itself. Raises :class:`ToolError` if it cannot be started."""
@@ -48,7 +50,7 @@ async def stdio_streams(
     write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
     try:
         async with incoming, read, write, outgoing, anyio.create_task_group() as pumps:
-            pumps.start_soon(_pump_out, process, incoming, message_bytes)
+            pumps.start_soon(_pump_out, process, incoming, settings)
             pumps.start_soon(_pump_in, process, outgoing)
             pumps.start_soon(_pump_words, process, said)
             pumps.start_soon(_notice_exit, process, incoming)
@@ -86,9 +88,9 @@ def _environment(target: Target, marked: str) -> Mapping[str, str]:
 
 
 async def _pump_out(
-    process: anyio.abc.Process, incoming: MemoryObjectSendStream[SessionMessage | Exception], message_bytes: int
+    process: anyio.abc.Process, incoming: MemoryObjectSendStream[SessionMessage | Exception], settings: McpSettings
 ) -> None:
-    """Lines of the server to messages, until it has no more or one is too long."""
+    """Lines of the server to messages, until it has no more or one is too large."""
     assert process.stdout is not None
     line = bytearray()
     async with incoming:
@@ -97,9 +99,11 @@ async def _pump_out(
                 first, *rest = (await process.stdout.receive(_READ_BYTES)).split(b"\n")
                 line += first
                 for following in rest:
+                    if too_many_values(line, settings.message_values):
+                        return
                     await _pass_on(bytes(line), incoming)
                     line = bytearray(following)
-                if len(line) > message_bytes:
+                if len(line) > settings.message_bytes:
                     return
 
 
