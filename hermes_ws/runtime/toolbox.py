@@ -46,13 +46,10 @@ class Toolbox:
         raise ToolError(self._unknown(name, every))
 
     def _unknown(self, name: str, every: Sequence[Tool]) -> str:
-        server, _, tool = name.removeprefix("mcp:").partition("/")
-        why = self.servers.why_not(server) if name.startswith("mcp:") and tool else None
-        if why is not None:
-            return f"there is no tool {name!r}: the MCP server {server} cannot be used: {why}"
         count = Counter(tool.description.name for tool in every)
         names = [t.description.name if count[t.description.name] == 1 else _told(t) for t in every]
-        return f"there is no tool {name!r}; there are {', '.join(sorted(names))}"
+        missing = "".join(f"; the MCP server {s} cannot be used: {w}" for s, w in self.servers.missing().items())
+        return f"there is no tool {name!r}; there are {', '.join(sorted(names))}{missing}"
 
     def of(self, source: str, name: str) -> Tool | None:
         """The tool of this source with this name, if it is there."""

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Literal, TypeVar, cast
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
@@ -51,6 +52,7 @@ _ROUNDS: Final = 3
 _RELIST_S: Final = 1.0
 _EPITAPH_S: Final = 2.0
 """For a connection that broke to say why."""
+_NO_CONNECTION: Final = "All connection attempts failed"
 _HIDDEN_STATUS: Final = "Server returned an error response"
 _CLOSED: Final = ("Connection closed", "SSE stream")
 """How the SDK's own errors of a closed connection begin; servers use the same code for what they like."""
@@ -380,6 +382,8 @@ class Connection:
     def _explained(self, error: BaseException) -> str:
         """What went wrong, with the status that the SDK keeps to itself."""
         text, status = explained(error), self._watch.status
+        if text == _NO_CONNECTION:
+            return f"{urlsplit(self.target.url).netloc} cannot be reached"
         return f"{text} (HTTP {status})" if status and text == _HIDDEN_STATUS else text
 
     async def _on_elicitation(

@@ -108,6 +108,7 @@ def _structured(result: CallToolResult, schema: dict[str, Any] | None) -> tuple[
         return None, "the structured result that the tool promises is missing" if missing else "", 0
     if too_deep(value):
         return None, "the structured result is nested too deeply and was left out", 0
+    size = 0
     try:
         size = len(msgspec.json.encode(value))
         problem = first_problem(schema, value) if schema is not None and not result.is_error else None

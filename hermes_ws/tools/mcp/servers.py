@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _TRIES: Final = 4
 """How often a call is begun: refused credentials and forgotten sessions take one each."""
+_UNUSABLE: Final = ("auth_required", "failed")
 _REST_MAX_S: Final = 600.0
 AUTHORIZATION: Final = "Authorization"
 
@@ -99,10 +100,10 @@ class ConversationServers:
         found = (self._current.get(name) for name in self._house.servers)
         return [connection for connection in found if connection is not None and connection.state == "ready"]
 
-    def why_not(self, name: str) -> str | None:
-        """Why a server of the configuration cannot be used now; None if it can, or there is none."""
-        state, _, error = self._told.get(name, ("ready", None, None))
-        return None if state == "ready" or name not in self._house.servers else error or state
+    def missing(self) -> dict[str, str]:
+        """Servers of the configuration that cannot be used now, and why."""
+        told = {name: self._told[name] for name in self._house.servers if name in self._told}
+        return {name: error or state for name, (state, _, error) in told.items() if state in _UNUSABLE}
 
     async def start(self, asker: Asker | None = None) -> None:
         """Start every server that the configuration names and wait until each is there or has failed. One that refuses
