@@ -300,6 +300,26 @@ def delete(conversation: tuple[str, ...], yes: bool, url: str, key: str | None) 
         sys.exit(0 if all(gone.values()) else 1)
 
 
+@main.command()
+@config_option
+@click.option("--data", help="Data directory (default ./hermes-ws-data).")
+@click.option("--ask", is_flag=True, help="Ask each model something too. That costs a few tokens.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def doctor(config_file: Path | None, data: str | None, ask: bool, as_json: bool) -> None:
+    """Check what the configuration says: the data directory, the port, each agent and its endpoint.
+
+    Says what is wrong and what to do; exit status 1 if something is. A server may be running meanwhile.
+    """
+    import asyncio
+
+    from hermes_ws.doctor import examine, healthy, report, report_json
+
+    settings = _load(config_file, {"server.data": data}).settings
+    sections = asyncio.run(examine(settings, ask=ask))
+    click.echo(report_json(sections) if as_json else report(sections))
+    sys.exit(0 if healthy(sections) else 1)
+
+
 @main.command("config")
 @config_option
 def show_config(config_file: Path | None) -> None:

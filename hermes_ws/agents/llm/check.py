@@ -6,6 +6,8 @@ import difflib
 from contextlib import aclosing
 from typing import Final
 
+import anyio
+
 from hermes_ws.agents.base import Finding
 from hermes_ws.agents.llm.connection import Connection
 from hermes_ws.agents.llm.endpoint_settings import EndpointSettings
@@ -17,6 +19,7 @@ from hermes_ws.protocol.values import ImagePart, TextPart
 __all__ = ["checked_endpoint"]
 
 _QUESTION: Final = "Answer with the word OK."
+_LIST_S: Final = 15.0
 _LISTED: Final = 8
 """Names of models that are told at once."""
 
@@ -36,9 +39,12 @@ async def checked_endpoint(
 
 async def _listing(connection: Connection, model: str) -> Finding:
     try:
-        listed = await connection.models()
+        with anyio.fail_after(_LIST_S):
+            listed = await connection.models()
     except ModelError as error:
         return Finding("problem", error.message)
+    except TimeoutError:
+        return Finding("problem", f"the endpoint did not list its models within {_LIST_S:g} s", "is it up?")
     if not listed:
         advice = "`hermes-ws doctor --ask` asks it something"
         return Finding("warning", f"the endpoint answers, but does not list its models: is {model!r} there?", advice)
