@@ -160,10 +160,10 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def endpoint() -> AsyncIterator[Endpoint]:
-    """An endpoint on a free port."""
+async def endpoint(port: int = 0) -> AsyncIterator[Endpoint]:
+    """An endpoint on this port, or a free one."""
     model = Endpoint()
-    server = await asyncio.start_server(model.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(model.serve, "127.0.0.1", port)
     model.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
         yield model
