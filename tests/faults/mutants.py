@@ -433,6 +433,32 @@ def tickets_open_everything() -> None:
     replace(Principal, "may_open", _always(True))
 
 
+@mutant(11, "tests/server/test_blobs.py::test_who_has_one_conversation_sees_and_uses_only_its_images")
+def whoever_knows_an_image_may_use_it() -> None:
+    from hermes_ws.runtime.images import Images
+
+    replace(Images, "_named", lambda named: lambda images, ref, blob, path, reach: named(images, ref, blob, path, True))
+
+
+@mutant(2, "tests/store/test_blobs.py::test_nothing_goes_between_being_looked_up_and_being_linked", inside=True)
+def images_are_removed_while_others_are_added() -> None:
+    from hermes_ws.store.blobs import Blobs
+
+    replace(Blobs, "removing", lambda _: lambda blobs: blobs.adding())
+
+
+@mutant(2, "tests/faults/test_images.py::test_what_is_committed_is_there")
+def images_of_a_conversation_that_has_begun_still_wait_for_it() -> None:
+    from hermes_ws.store.memory import MemoryStore
+    from hermes_ws.store.sqlite import SqliteStore
+
+    async def nothing(store: Any, ref: Any) -> int:
+        return 0
+
+    for store in (MemoryStore, SqliteStore):
+        replace(store, "weight", lambda _: nothing)
+
+
 @mutant(12, "tests/server/test_judged.py::test_an_allowlist_narrowed_while_the_approval_is_open_holds")
 def policy_is_asked_only_once() -> None:
     from hermes_ws.runtime.calls import Call
