@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from tests.mcp.running import OfficialServer, StdioCommand
-from tests.wire import Json, Socket
+from tests.wire import Json, Socket, soon
 
 __all__ = [
     "ADA",
@@ -21,6 +21,7 @@ __all__ = [
     "last",
     "operator_server",
     "states",
+    "told",
     "tool_names",
 ]
 
@@ -72,6 +73,16 @@ def last(socket: Socket) -> Json:
 def states(socket: Socket, server: str = "crm") -> list[str]:
     """What was told of a server, in order."""
     return [event["state"] for event in socket.of("mcp.status") if event["server"] == server]
+
+
+async def told(socket: Socket, state: str, server: str = "crm") -> Json:
+    """The newest word on a server, once it says ``state``."""
+    async with soon():
+        while (
+            not (found := [e for e in socket.of("mcp.status") if e["server"] == server]) or found[-1]["state"] != state
+        ):
+            await socket.recv()
+    return found[-1]
 
 
 async def tool_names(socket: Socket) -> list[str]:
