@@ -24,9 +24,12 @@ import anyio
 import httpx2
 import msgspec
 
-from hermes_ws.agents.base import Agent, Finding
+from hermes_ws.agents.base import Agent
 from hermes_ws.errors import HermesError
+from hermes_ws.findings import Finding
 from hermes_ws.settings import Settings
+from hermes_ws.tools.mcp.check import check_server
+from hermes_ws.tools.mcp.settings import operator_servers
 from hermes_ws.transports.server import agent_terms, make_agents
 
 __all__ = ["CHECKS", "Section", "examine", "healthy", "report", "report_json"]
@@ -243,7 +246,28 @@ async def _checked(agent: Agent, ask: bool) -> list[Finding]:
     return findings or [Finding("ok", "there is nothing to check")]
 
 
+# -- MCP servers -----------------------------------------------------------------------------------------
+
+
+async def _mcp_servers(settings: Settings, ask: bool) -> list[Section]:
+    """Each server of the operator's, started once, all at the same time."""
+    sections = {name: Section(f"mcp {name}", []) for name in settings.mcp_servers}
+
+    async def check(name: str, table: dict[str, Any]) -> None:
+        try:
+            server = operator_servers({name: table})[name]
+            sections[name].findings.append(await check_server(name, server, settings.mcp))
+        except HermesError as error:
+            advice = f"see [mcp_servers.{name}] in the configuration"
+            sections[name].findings.append(Finding("problem", str(error), advice))
+
+    async with anyio.create_task_group() as group:
+        for name, table in settings.mcp_servers.items():
+            group.start_soon(check, name, table)
+    return list(sections.values())
+
+
 Check = Callable[[Settings, bool], Awaitable[list[Section]]]
 
-CHECKS: Final[Sequence[Check]] = (_python, _data, _port, _agents)
+CHECKS: Final[Sequence[Check]] = (_python, _data, _port, _agents, _mcp_servers)
 """All of them, in the order in which they are told. Further ones go here."""

@@ -24,21 +24,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from hermes_ws.findings import Finding
 from hermes_ws.history import HistoryEntry
 from hermes_ws.protocol.values import Choice, ImagePart, ToolDescription, Usage
 
 __all__ = ["Agent", "Finding", "RequestedCall", "Step", "StopReason", "Turn"]
 
 StopReason = Literal["end", "max_steps", "length", "refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that a check came to. ``advice`` says what to do about it."""
-
-    level: Literal["ok", "warning", "problem"]
-    what: str
-    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,9 @@ class Toolboxes:
         if found is None:
             household = ConversationHousehold(conversation, self._directory)
             servers = ConversationServers(self.pool, conversation.ref, household)
-            found = self._of[conversation] = Toolbox(self._builtin, servers, lambda data: data)
+            # Asked for each time: a conversation whose first command is refused begins with another session.
+            found = Toolbox(self._builtin, servers, lambda data: conversation.session.scrubber.data(data))
+            self._of[conversation] = found
         return found
 
     def beat(self, conversation: Conversation) -> None:

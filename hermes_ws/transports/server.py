@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -191,8 +191,9 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
     agents = make_agents(settings.agents)
     if settings.server.default_agent not in agents:
         raise SettingsError(f"server.default_agent {settings.server.default_agent!r} is none of {', '.join(agents)}")
-    directory = _data_directory(settings.server.data)
-    try:
+    async with AsyncExitStack() as held:
+        directory = _data_directory(settings.server.data)
+        held.callback(directory.close)
         access, key, key_file = make_access(settings, directory)
         scrubber = Scrubber()
         scrubber.set([*([key] if key is not None else []), *secret_values(settings)])
@@ -203,8 +204,10 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
             wal_limit_bytes=settings.store.wal_limit_bytes,
             busy_timeout_s=settings.store.busy_timeout_s,
         )
-        try:
-            async with Runtime.running(
+        held.push_async_callback(store.close)
+        held.push_async_callback(_let_go, agents)
+        runtime = await held.enter_async_context(
+            Runtime.running(
                 store,
                 directory,
                 settings=runtime_settings(settings),
@@ -212,14 +215,22 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
                 tools=builtin_tools(settings.tools),
                 vault=vault,
                 scrubber=scrubber,
-            ) as runtime:
-                prefix = urlsplit(settings.server.public_url or "").path.rstrip("/")
-                app = App(runtime, access, settings, prefix=prefix)
-                yield app, runtime, Running(settings.server.public_url or "", key, key_file, directory.root)
-        finally:
-            await store.close()
-    finally:
-        directory.close()
+            )
+        )
+        prefix = urlsplit(settings.server.public_url or "").path.rstrip("/")
+        app = App(runtime, access, settings, prefix=prefix)
+        yield app, runtime, Running(settings.server.public_url or "", key, key_file, directory.root)
+
+
+async def _let_go(agents: Mapping[str, Agent]) -> None:
+    """Have agents let go of what they hold on to. One that fails at it keeps no other from it."""
+    for name, agent in agents.items():
+        aclose = getattr(agent, "aclose", None)
+        try:
+            if aclose is not None:
+                await aclose()
+        except Exception:
+            log.exception("agent.not_closed", agent=name)
 
 
 async def serve(settings: Settings, ready: Callable[[Running], None]) -> None:
