@@ -22,8 +22,8 @@ _DEPTH: Final = 3
 """How often JSON is put into JSON: a tool prints some (1), which is an argument of a call (2), in an event (3)."""
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9_-]{0,31}) +(?P<rest>\S+)")
 """``Bearer X``, ``Basic X``, ``token X`` (RFC 9110, 11.4)."""
-_JAVASCRIPT: Final = "!'()*"
-"""What ``encodeURIComponent`` leaves as it is, beside what every quoting does."""
+_JAVASCRIPT: Final = ("!'()*", "!'()*;,/?:@&=+$#")
+"""What ``encodeURIComponent`` and ``encodeURI`` leave as it is, beside what every quoting does."""
 _PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
 
 
@@ -58,12 +58,11 @@ def _decoded(text: str) -> str:
 
 def _escaped(text: str) -> set[str]:
     """As a JSON string has it, inside of another one, and as Python shows a string."""
-    forms = {text, repr(text)[1:-1]}
-    level = {text}
+    forms = level = {text, repr(text)[1:-1]}
     for _ in range(_DEPTH):
         level = {form for inner in level for form in (_json(inner), _json(inner, ascii_only=True))}
         level |= {form.replace("/", "\\/") for form in level}
-        forms |= level
+        forms = forms | level
     return forms
 
 
@@ -74,7 +73,7 @@ def _json(text: str, *, ascii_only: bool = False) -> str:
 def _quoted(text: str) -> set[str]:
     """As URLs and forms have it."""
     data = text.encode(errors="surrogatepass")
-    forms = {quote(data), quote(data, safe=""), quote(data, safe=_JAVASCRIPT), quote_plus(data)}
+    forms = {quote(data), quote(data, safe=""), quote_plus(data), *(quote(data, safe=safe) for safe in _JAVASCRIPT)}
     return forms | {_PERCENT.sub(lambda found: found[0].lower(), form) for form in forms}
 
 

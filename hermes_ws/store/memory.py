@@ -90,9 +90,8 @@ class MemoryStore:
         kept.interactions |= {row.interaction_id: row for row in batch.interactions}
         kept.commands |= {(row.principal, row.command_id): row for row in batch.commands}
         kept.secrets |= {row.name: row for row in batch.secrets}
-        for row in batch.secrets:
-            if row.data is None:
-                del kept.secrets[row.name]
+        for row in [row for row in kept.secrets.values() if row.data is None]:
+            del kept.secrets[row.name]
         self._rules |= {row.rule_id: (batch.ref, row) for row in batch.rules}
         for rule_id in batch.revoked:
             if rule_id in self._rules and self._rules[rule_id][0].namespace == batch.ref.namespace:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hermes_ws.errors import LogConflict, StoreError
-from hermes_ws.store.base import CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, Store
+from hermes_ws.store.base import CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, SecretRow, Store
 from tests.store.conftest import REF, batch, commit, read_all
 
 
@@ -47,7 +47,11 @@ async def test_a_refused_append_keeps_none_of_its_projections(store: Store) -> N
     run = RunRow("run_1", "running", b"{}", 1)
     row = CommandRow("me", "c1", b"digest", b"ok", 1)
     rule = RuleRow("rule_1", "always", "me", "demo", None, b"{}")
-    assert await commit(store, 7, b"x", runs=[run], commands=[row], rules=[rule]) is not None
+    more = {"runs": [run], "commands": [row], "rules": [rule], "secrets": [SecretRow("a", b"sealed")]}
+    assert await commit(store, 7, b"x", **more) is not None
+    loaded = await store.load(REF)
+    assert loaded is not None
+    assert loaded.secrets == []
     assert await store.command(REF, "me", "c1") is None
     assert await store.always_rules("home", "me", "demo") == []
     assert list(await store.unfinished()) == []
@@ -207,3 +211,29 @@ async def test_closing_commits_what_is_queued(store: Store) -> None:
     await store.close()
     await asyncio.sleep(0)
     assert told == [None]
+
+
+async def test_secrets_are_kept_by_name_replaced_and_removed(store: Store) -> None:
+    async def kept() -> dict[str, bytes | None]:
+        loaded = await store.load(REF)
+        assert loaded is not None
+        return {row.name: row.data for row in loaded.secrets}
+
+    await commit(store, 0, b"one", secrets=[SecretRow("a", b"1"), SecretRow("b", b"2")])
+    assert await kept() == {"a": b"1", "b": b"2"}
+    await commit(store, 1, b"two", secrets=[SecretRow("a", None), SecretRow("b", b"3"), SecretRow("never", None)])
+    assert await kept() == {"b": b"3"}
+    await commit(store, 2, b"three")
+    assert await kept() == {"b": b"3"}
+
+
+async def test_secrets_belong_to_one_conversation_and_go_with_it(store: Store) -> None:
+    other = ConversationRef("home", "other")
+    await commit(store, 0, b"one", secrets=[SecretRow("a", b"1")])
+    await commit(store, 0, b"one", ref=other, secrets=[SecretRow("a", b"2")])
+    assert await store.delete(REF) is True
+    await commit(store, 0, b"anew")
+    loaded, theirs = await store.load(REF), await store.load(other)
+    assert loaded is not None
+    assert theirs is not None
+    assert (loaded.secrets, theirs.secrets) == ([], [SecretRow("a", b"2")])
