@@ -104,6 +104,11 @@ def headers_of(stored: Mapping[str, str], server: str) -> dict[str, str]:
     return _of(stored, f"mcp_servers/{server}/headers/")
 
 
+def question_title(server: str) -> str:
+    """What a question for new credentials of a server is called: by that it is known again."""
+    return f"Credentials for {server}"
+
+
 def env_of(stored: Mapping[str, str], server: str) -> dict[str, str]:
     """The environment variables that are stored for a server."""
     return _of(stored, f"mcp_servers/{server}/env/")

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from hermes_ws.answers import check_answers, redact, secrets_in
-from hermes_ws.credentials import brings_secrets, separate
+from hermes_ws.credentials import brings_secrets, question_title, separate
 from hermes_ws.decisions import Decision, RememberRule, RunOptions, StopRun
 from hermes_ws.entities import Run
 from hermes_ws.errors import CommandError
@@ -238,8 +238,16 @@ class Session(Reports):
             raise CommandError("too_large", f"a configuration weighs at most {self.limits.config_bytes} bytes")
         config, changes = separate(self.state.config, config, self.secrets, self._fingerprint)
         self._keep_secrets(changes)
+        self._withdraw_questions({name.split("/")[1] for name in changes}, by)
         self._emit(ev.ConversationConfigured, version=version + 1, config=config, by=by)
         self._answer(version=version + 1)
+
+    def _withdraw_questions(self, servers: Iterable[str], by: By) -> None:
+        """Nobody need be asked any more for the credentials of these."""
+        titles = {question_title(server) for server in servers}
+        for asked in list(self.state.interactions.values()):
+            if asked.title in titles and any(question.type == "secret" for question in asked.questions or []):
+                self._resolve(asked, outcome="cancelled", by=by, via="policy")
 
     def is_confidential(self, command: Command) -> bool:
         """Whether a command has a secret in it, as far as it is one that is going to be taken."""

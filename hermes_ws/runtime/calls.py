@@ -36,7 +36,7 @@ from hermes_ws.runtime.toolbox import Toolbox
 from hermes_ws.scrub import Flow
 from hermes_ws.session import Session
 from hermes_ws.store.directory import DataDirectory
-from hermes_ws.tools.base import ToolContext, ToolResult, ToolSettings
+from hermes_ws.tools.base import Tool, ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.output import OutputKeeper
 from hermes_ws.tools.registry import validate_arguments
 
@@ -82,8 +82,8 @@ class Call(ToolContext):
         self._conversation = conversation
         self._run_id = call.run_id
         self._call_id = call_id = call.call_id
-        self._tool = workshop.toolbox.of(call.source, call.name)
-        self._name = call.name
+        self._tool: Tool | None = None
+        self._source, self._name = call.source, call.name
         self._arguments = call.arguments
         self._in_flight = call.status == "executing"
         self._approvals = [asked for asked in call.asked if asked.kind == "approval"]
@@ -121,6 +121,7 @@ class Call(ToolContext):
             self._complete(outcome)
 
     async def _attempt(self) -> Outcome:
+        self._tool = await self._workshop.toolbox.reach(self._source, self._name, self)
         refusal = await self._refused()
         if refusal is not None:  # a call in flight that may not be made again has run, as far as it came
             return Outcome("interrupted", f"{INTERRUPTED}\n{refusal.output}") if self._in_flight else refusal

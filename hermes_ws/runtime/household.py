@@ -28,6 +28,10 @@ class ConversationHousehold(Household):
     def secrets(self) -> Mapping[str, str]:
         return self._conversation.session.secrets
 
+    def unreadable(self, server: str) -> list[str]:
+        kept = self._conversation.unreadable_secrets
+        return sorted(name.rpartition("/")[2] for name in kept if name.split("/")[1] == server)
+
     @property
     def was_ready(self) -> Iterable[str]:
         return [name for name, last in self._conversation.session.state.mcp.items() if last.state == "ready"]

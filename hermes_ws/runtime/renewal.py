@@ -2,47 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from hermes_ws.credentials import question_title
 from hermes_ws.decisions import Answer, Ask
-from hermes_ws.errors import CommandError, ToolError
-from hermes_ws.protocol.values import By, Question
+from hermes_ws.errors import CommandError
+from hermes_ws.protocol.values import Question
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.questions import CLARIFY_ID, Questions
 
 __all__ = ["renewed"]
 
+_TRIES: Final = 3
+
 
 async def renewed(
     conversation: Conversation, questions: Questions, server: str, header: str, call_id: str | None
 ) -> bool:
-    """Whether somebody gave a new value for the header; it is in force then, and stored. Raises :class:`ToolError` for
-    one that no header can have."""
-    answer = await questions.ask(_question(conversation, server, header, call_id))
-    value = _given(answer, header)
-    if value is None:
-        return False
-    by: By = answer.resolution.by
-    conversation.flush()
-    try:
-        decision = conversation.session.rotate(server, header, value, by=by, now=conversation.now())
-    except CommandError as refused:
-        raise ToolError(refused.message) from None
-    conversation.commit(decision)
-    await conversation.settled()
-    return True
+    """Whether somebody gave a new value for the header; it is in force then, and stored."""
+    problem = ""
+    for _ in range(_TRIES):
+        answer = await questions.ask(_question(conversation, server, header, call_id, problem))
+        value = _given(answer, header)
+        if value is None:
+            return False
+        conversation.flush()
+        try:
+            by = answer.resolution.by
+            decision = conversation.session.rotate(server, header, value, by=by, now=conversation.now())
+        except CommandError as refused:
+            problem = f"That was no value for it: {refused.message}. "
+            continue
+        conversation.commit(decision)
+        await conversation.settled()
+        return True
+    return False
 
 
-def _question(conversation: Conversation, server: str, header: str, call_id: str | None) -> Ask:
+def _question(conversation: Conversation, server: str, header: str, call_id: str | None, problem: str) -> Ask:
     config = (conversation.session.state.config.mcp_servers or {}).get(server)
     where = f" at {config.url}" if config is not None and config.url else ""
     hint = " A token alone is sent as “Bearer TOKEN”." if header.lower() == "authorization" else ""
     prompt = (
-        f"The MCP server {server}{where} refuses the credentials it gets (401). Give a new value for the header "
-        f"{header}, or an empty answer to go on without this server.{hint}"
+        f"{problem}The MCP server {server}{where} does not take the credentials it gets, or there are none. Give a new "
+        f"value for the header {header}, or an empty answer to go on without this server.{hint}"
     )
     question = Question(id=CLARIFY_ID, prompt=prompt, type="secret", required=False, allow_other=False)
     return Ask(
         kind="clarify",
-        title=f"Credentials for {server}",
+        title=question_title(server),
         message=prompt,
         call_id=call_id,
         questions=[question],

@@ -51,6 +51,15 @@ class Toolbox:
         missing = "".join(f"; the MCP server {s} cannot be used: {w}" for s, w in self.servers.missing().items())
         return f"there is no tool {name!r}; there are {', '.join(sorted(names))}{missing}"
 
+    async def reach(self, source: str, name: str, asker: Asker) -> Tool | None:
+        """As :meth:`of`; a server that is not there is started first, as after a restart. Raises :class:`ToolError` if
+        it cannot be."""
+        found = self.of(source, name)
+        if found is None and source.startswith("mcp:"):
+            await self.servers.use(source.removeprefix("mcp:"), asker, _nothing)
+            found = self.of(source, name)
+        return found
+
     def of(self, source: str, name: str) -> Tool | None:
         """The tool of this source with this name, if it is there."""
         if source == "builtin":
@@ -65,3 +74,7 @@ def _told(tool: Tool) -> str:
     """The name that means this tool and no other."""
     builtin = tool.description.source == "builtin"
     return tool.description.name if builtin else policy.qualified(tool.description)
+
+
+async def _nothing(connection: object) -> None:
+    """That it is there is enough."""

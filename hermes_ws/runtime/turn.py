@@ -139,8 +139,6 @@ class RunTurn(Turn):
         the calls it asked for are seen to the end, and with them the step. What it had cost was not told yet."""
         step = self._run.step
         if step is not None and not step.finished and step.whole:
-            if any(call.source.startswith("mcp:") for call in step.calls):
-                await self._workshop.toolbox.start(self)
             await self._carry_out([call for call in step.calls if call.call_id in self._run.open])
             await self._finish_step(Usage.zero())
 

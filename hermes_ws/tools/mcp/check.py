@@ -34,13 +34,17 @@ async def check_server(name: str, server: OperatorServer, settings: McpSettings)
             workdir=Path(workdir),
         )
         mark = process_mark(_REF) + name
-        connection: Any = module.Connection(target, settings, marked=mark, changed=lambda _: None)
+        connection: Any = module.Connection(target, settings, marked=mark, changed=_ignore)
         async with anyio.create_task_group() as group:
             group.start_soon(connection.run)
             await connection.started()
-            finding = _found(connection, server)
+            found = _found(connection, server)
             await connection.close()
-    return finding
+        return found
+
+
+def _ignore(connection: object) -> None:
+    """Nobody follows it."""
 
 
 def _found(connection: Any, server: OperatorServer) -> Finding:

@@ -115,6 +115,7 @@ class Connection:
         self._list_changes = 0
         self._abandoned = 0
         self._retiring = False
+        self._broken: str | None = None
 
     # -- its life --------------------------------------------------------------------------------------
 
@@ -147,7 +148,9 @@ class Connection:
                 await self._live()
         except Exception as error:  # noqa: BLE001 (the SDK's, or what a server made of it: it ends here)
             failure = self._explained(error)
-        if failure is None and self._scope.cancelled_caught and self.state == "starting":
+        if self._broken is not None:
+            failure = self._broken
+        elif failure is None and self._scope.cancelled_caught and self.state == "starting":
             failure = f"it did not start within {self._settings.start_timeout_s:g} s"
         self._end(failure)
 
@@ -185,8 +188,15 @@ class Connection:
                 settings=settings,
                 close_s=min(settings.close_timeout_s / 2, 2.0),
                 said=self._words,
+                ended=self._break,
             )
         return self._http()
+
+    def _break(self, reason: str) -> None:
+        """The process has ended, or says what nobody can hear."""
+        if self._broken is None and not self._closing.is_set():
+            self._broken = reason
+            self._scope.cancel()
 
     @asynccontextmanager
     async def _http(self) -> AsyncGenerator[Any]:
@@ -376,11 +386,13 @@ class Connection:
             self._closing.set()
             return Lost("the server has forgotten the session", undone=True)
         if error.code == types.CONNECTION_CLOSED and error.message.startswith(_CLOSED):
-            return Lost(explained(error), undone=False)
+            return Lost(self._explained(error), undone=False)
         return ToolError(f"the server refused: {self._explained(error)}")
 
     def _explained(self, error: BaseException) -> str:
         """What went wrong, with the status that the SDK keeps to itself."""
+        if self._watch.reason is not None:
+            return self._watch.reason
         text, status = explained(error), self._watch.status
         if text == _NO_CONNECTION:
             return f"{urlsplit(self.target.url).netloc} cannot be reached"
@@ -425,6 +437,8 @@ def explained(error: BaseException) -> str:
         return "it answered with something that is neither JSON nor a stream of events"
     if isinstance(error, ValueError) and not isinstance(error, HermesError):
         return "what it answered is not what the protocol says"
+    if isinstance(error, httpx2.TransportError) and not str(error):
+        return f"the connection broke ({type(error).__name__})"
     if isinstance(error, (HermesError, MCPError, httpx2.HTTPError)):
         return (str(error) or type(error).__name__).splitlines()[0][:_MESSAGE_LENGTH]
     if isinstance(error, RuntimeError) and "protocol version" in str(error):

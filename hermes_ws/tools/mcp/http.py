@@ -48,6 +48,8 @@ class Watch:
         """The last status that was no success."""
         self.session = False
         """It keeps a session for us."""
+        self.reason: str | None = None
+        """Why we broke an answer off: the SDK would not say."""
 
     def note(self, response: httpx2.Response) -> None:
         """An answer has come."""
@@ -101,7 +103,8 @@ class _Watched(httpx2.AsyncBaseTransport):
             raise httpx2.RemoteProtocolError("the response is compressed, which was not asked for")
         streamed = response.headers.get("content-type", "").lower().startswith("text/event-stream")
         ends = _EVENT_END if streamed else None
-        response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream), self._settings, ends)
+        body = cast("httpx2.AsyncByteStream", response.stream)
+        response.stream = _Bounded(body, self._settings, ends, self._watch)
         return response
 
     async def aclose(self) -> None:
@@ -111,10 +114,13 @@ class _Watched(httpx2.AsyncBaseTransport):
 class _Bounded(httpx2.AsyncByteStream):
     """A body, or the events of a stream, each passed on when it is whole: one that is too large ends in an error."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, settings: McpSettings, ends: re.Pattern[bytes] | None) -> None:
+    def __init__(
+        self, stream: httpx2.AsyncByteStream, settings: McpSettings, ends: re.Pattern[bytes] | None, watch: Watch
+    ) -> None:
         self._stream = stream
         self._settings = settings
         self._ends = ends
+        self._watch = watch
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         held = bytearray()
@@ -123,7 +129,7 @@ class _Bounded(httpx2.AsyncByteStream):
                 searched = max(0, len(held) - _END_LENGTH)
                 held += chunk
                 if len(held) > self._settings.message_bytes:
-                    raise httpx2.RemoteProtocolError("the response is larger than mcp.message_bytes")
+                    raise self._broken("the response is larger than mcp.message_bytes")
                 whole = max((end.end() for end in self._ends.finditer(held, searched)), default=0) if self._ends else 0
                 if whole:
                     yield self._passed(bytes(held[:whole]))
@@ -133,8 +139,12 @@ class _Bounded(httpx2.AsyncByteStream):
 
     def _passed(self, message: bytes) -> bytes:
         if too_many_values(message, self._settings.message_values):
-            raise httpx2.RemoteProtocolError("the response has more in it than mcp.message_values")
+            raise self._broken("the response has more in it than mcp.message_values")
         return message
+
+    def _broken(self, reason: str) -> httpx2.RemoteProtocolError:
+        self._watch.reason = reason
+        return httpx2.RemoteProtocolError(reason)
 
     async def aclose(self) -> None:
         await self._stream.aclose()

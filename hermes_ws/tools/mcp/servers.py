@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _TRIES: Final = 4
 """How often a call is begun: refused credentials and forgotten sessions take one each."""
+_UNREADABLE: Final = "its stored credentials cannot be opened with this server's key for secrets; configure them again"
 _UNUSABLE: Final = ("auth_required", "failed")
 _REST_MAX_S: Final = 600.0
 AUTHORIZATION: Final = "Authorization"
@@ -53,6 +54,10 @@ class Household(Protocol):
     @property
     def secrets(self) -> Mapping[str, str]:
         """The plain values of what the configuration only refers to."""
+        ...
+
+    def unreadable(self, server: str) -> list[str]:
+        """Headers and variables of a server that are stored and cannot be opened with the key as it is now."""
         ...
 
     @property
@@ -116,15 +121,23 @@ class ConversationServers:
     async def _start(self, name: str, asker: Asker | None) -> None:
         for _ in range(_TRIES):
             try:
-                connection = await self._connection(name)
+                refused = await self._refusing(name)
             except ToolError as problem:
                 self._tell(name, "failed", None, str(problem))
                 return
-            await connection.started()
-            if connection.state != "auth_required" or asker is None:
+            if refused is None or asker is None or not await self._renewed(name, refused, asker):
                 return
-            if not await self._renewed(name, connection.target, asker):
-                return
+
+    async def _refusing(self, name: str) -> Target | None:
+        """The server with the credentials that it does not take; None: it takes them, or fails otherwise. Raises
+        :class:`ToolError`."""
+        target = self._target(name)
+        if self._house.unreadable(name):
+            self._tell(name, "auth_required", None, _UNREADABLE)
+            return target
+        connection = await self._connection(name)
+        await connection.started()
+        return connection.target if connection.state == "auth_required" else None
 
     def _drop_others(self) -> None:
         """Let go of servers that the configuration does not name any more."""
@@ -138,10 +151,7 @@ class ConversationServers:
     async def _connection(self, name: str) -> Connection:
         """The connection that fits the configuration as it is now; opened, if there is none. Raises
         :class:`ToolError`."""
-        config = self._house.servers.get(name)
-        if config is None:
-            raise ToolError(f"this conversation has no MCP server {name!r} any more")
-        target = self._target(name, config)
+        target = self._target(name)
         async with self._lock(name):
             current = self._current.get(name)
             if current is not None and current.target.identity() == target.identity() and self._good(name, current):
@@ -154,7 +164,11 @@ class ConversationServers:
             self._tell(name, "starting", None, None)
         return opened
 
-    def _target(self, name: str, config: McpServerConfig) -> Target:
+    def _target(self, name: str) -> Target:
+        """What the name means as the configuration is now. Raises :class:`ToolError`."""
+        config = self._house.servers.get(name)
+        if config is None:
+            raise ToolError(f"this conversation has no MCP server {name!r} any more")
         return resolve_target(
             name,
             config,
@@ -207,26 +221,29 @@ class ConversationServers:
         is not known of it."""
         from hermes_ws.tools.mcp.connection import Lost, Unauthorized
 
+        why = ""
         for _ in range(_TRIES):
+            refused = await self._refusing(name)
+            if refused is not None:
+                await self._renew(name, refused, asker)
+                continue
             connection = await self._connection(name)
             await connection.started()
             try:
-                if connection.state == "auth_required":
-                    raise Unauthorized
                 if connection.state != "ready":
                     raise ToolError(f"the MCP server {name} cannot be used: {connection.error or connection.state}")
                 return await work(connection)
             except Unauthorized:
                 self._refused(name, connection)
-                if not await self._renewed(name, connection.target, asker):
-                    raise ToolError(f"the MCP server {name} refused the credentials (401), and got no others") from None
+                await self._renew(name, connection.target, asker)
             except Lost as lost:
+                why = f": {lost}"
                 if not lost.undone:
                     message = (
                         f"the MCP server {name} went away during the call ({lost}); whether it was done is not known"
                     )
                     raise ToolError(message) from None
-        raise ToolError(f"the MCP server {name} was tried {_TRIES} times")
+        raise ToolError(f"the MCP server {name} was tried {_TRIES} times{why}")
 
     def _refused(self, name: str, connection: Connection) -> None:
         """Its credentials were good when it began, and are not any more."""
@@ -235,6 +252,10 @@ class ConversationServers:
             if self._current.get(name) is connection:
                 self._tell(name, "auth_required", None, "it refused the credentials (401)")
 
+    async def _renew(self, name: str, refused: Target, asker: Asker) -> None:
+        if not await self._renewed(name, refused, asker):
+            raise ToolError(f"the MCP server {name} refused the credentials (401), and got no others")
+
     async def _renewed(self, name: str, refused: Target, asker: Asker) -> bool:
         """Whether there are other credentials than those: somebody else's calls may have asked already."""
         async with self._lock(f"{name}/credentials"):
@@ -242,17 +263,25 @@ class ConversationServers:
                 return True
             if not refused.renewable or (name, refused.identity()) in self._declined:
                 return False
-            header = next(iter(refused.headers), AUTHORIZATION) if len(refused.headers) == 1 else AUTHORIZATION
-            renewed = await asker.credential(name, header)
-            if not renewed:
-                self._declined.add((name, refused.identity()))
-            return renewed
+            # Whatever came of the question: the configuration may have brought others meanwhile.
+            if await asker.credential(name, self._header(name)) or self._has_others(name, refused):
+                return True
+            self._declined.add((name, refused.identity()))
+            return False
 
     def _has_others(self, name: str, refused: Target) -> bool:
-        config = self._house.servers.get(name)
-        if config is None:
+        if name not in self._house.servers or self._house.unreadable(name):
             return False
-        return self._target(name, config).identity() != refused.identity()
+        return self._target(name).identity() != refused.identity()
+
+    def _header(self, name: str) -> str:
+        """The header that the credentials are in, as the configuration spells it."""
+        given = list(self._house.servers[name].headers or {})
+        missing = self._house.unreadable(name)
+        spelled = {header.lower(): header for header in given}
+        if missing:
+            return spelled.get(missing[0], missing[0])
+        return given[0] if len(given) == 1 else spelled.get(AUTHORIZATION.lower(), AUTHORIZATION)
 
     def ask_again(self) -> None:
         """A new run begins: people may be asked again for what they declined to give."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -41,19 +41,26 @@ Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObj
 
 @asynccontextmanager
 async def stdio_streams(
-    target: Target, *, marked: str, settings: McpSettings, close_s: float, said: deque[str]
+    target: Target,
+    *,
+    marked: str,
+    settings: McpSettings,
+    close_s: float,
+    said: deque[str],
+    ended: Callable[[str], None],
 ) -> AsyncGenerator[Streams]:
     """Run the server; the SDK's transport seam. ``said`` gets its last words on stderr. ``close_s``: the time it gets
-    to go by itself. Raises :class:`ToolError` if it cannot be started."""
+    to go by itself. ``ended`` is told why nothing will come any more. Raises :class:`ToolError` if it cannot be
+    started."""
     process = await _start(target, marked)
     incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
     try:
         async with incoming, read, write, outgoing, anyio.create_task_group() as pumps:
-            pumps.start_soon(_pump_out, process, incoming, settings)
+            pumps.start_soon(_pump_out, process, incoming, settings, ended)
             pumps.start_soon(_pump_in, process, outgoing)
             pumps.start_soon(_pump_words, process, said)
-            pumps.start_soon(_notice_exit, process, incoming)
+            pumps.start_soon(_notice_exit, process, ended)
             try:
                 yield read, write
             finally:
@@ -88,23 +95,28 @@ def _environment(target: Target, marked: str) -> Mapping[str, str]:
 
 
 async def _pump_out(
-    process: anyio.abc.Process, incoming: MemoryObjectSendStream[SessionMessage | Exception], settings: McpSettings
+    process: anyio.abc.Process,
+    incoming: MemoryObjectSendStream[SessionMessage | Exception],
+    settings: McpSettings,
+    ended: Callable[[str], None],
 ) -> None:
     """Lines of the server to messages, until it has no more or one is too large."""
     assert process.stdout is not None
     line = bytearray()
-    async with incoming:
-        with suppress(anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
-            while True:
-                first, *rest = (await process.stdout.receive(_READ_BYTES)).split(b"\n")
-                line += first
-                for following in rest:
-                    if too_many_values(line, settings.message_values):
-                        return
-                    await _pass_on(bytes(line), incoming)
-                    line = bytearray(following)
-                if len(line) > settings.message_bytes:
+    with suppress(anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
+        while len(line) <= settings.message_bytes:
+            first, *rest = (await process.stdout.receive(_READ_BYTES)).split(b"\n")
+            line += first
+            for following in rest:
+                if too_many_values(line, settings.message_values):
+                    ended("it sent a message with more in it than mcp.message_values")
                     return
+                await _pass_on(bytes(line), incoming)
+                line = bytearray(following)
+        ended("it sent a message larger than mcp.message_bytes")
+        return
+    await anyio.sleep(2 * _LAST_WORDS_S)  # if it has ended, that is the better reason
+    ended("it closed its output")
 
 
 async def _pass_on(line: bytes, incoming: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
@@ -134,9 +146,7 @@ async def _pump_words(process: anyio.abc.Process, said: deque[str]) -> None:
             said.append(last.decode("utf-8", "replace"))
 
 
-async def _notice_exit(
-    process: anyio.abc.Process, incoming: MemoryObjectSendStream[SessionMessage | Exception]
-) -> None:
+async def _notice_exit(process: anyio.abc.Process, ended: Callable[[str], None]) -> None:
     """A child of the server may hold its stdout open: its exit is the end all the same."""
     handle = open_pidfd(process.pid)
     try:
@@ -148,7 +158,7 @@ async def _notice_exit(
     while process.returncode is None:  # noqa: ASYNC110 (nothing tells)
         await anyio.sleep(_EXIT_POLL_S)
     await anyio.sleep(_LAST_WORDS_S)
-    incoming.close()
+    ended(f"it ended (exit status {process.returncode})")
 
 
 async def _end(process: anyio.abc.Process, marked: str, close_s: float) -> None:
