@@ -279,6 +279,14 @@ async def test_one_connection_serves_one_answer_after_the_other(endpoint: Endpoi
     assert (len(endpoint.requests), endpoint.connections) == (3, 1)
 
 
+async def test_a_cookie_that_one_request_got_goes_with_no_other(endpoint: Endpoint, ask: Asker) -> None:
+    endpoint.plays(Reply(text("hi").pieces, headers={"Set-Cookie": "who=alice; Path=/"}))
+    model = ask.model()
+    for _ in range(2):
+        await hear(model, request_for())
+    assert "cookie" not in endpoint.last.headers
+
+
 async def test_there_are_no_more_connections_than_there_may_be(endpoint: Endpoint, ask: Asker) -> None:
     endpoint.plays(streams(HI, HANG))
     model = ask.model(connections=1, first_byte_timeout_s=0.2)
@@ -433,6 +441,14 @@ async def test_a_conversation_that_is_too_long_is_halved_and_sent_again(endpoint
     sent = str(endpoint.last.body["messages"])
     assert "left out" in sent
     assert history[-1].text in sent
+
+
+async def test_an_answer_that_was_cut_before_its_first_word_had_no_room(endpoint: Endpoint, ask: Asker) -> None:
+    history = [user(f"{n} " + "word " * 200, run_id=f"r{n}") for n in range(8)]
+    endpoint.plays(streams(chunk({"content": ""}), chunk(finish="length")), text("ok"))
+    assert (await ask(request_for(history))).text == "ok"
+    endpoint.plays(streams(chunk({"reasoning": "so much to think of"}), chunk(finish="length")))
+    assert (await ask(request_for(history))).finish.reason == "length"
 
 
 async def test_it_is_not_halved_for_ever(endpoint: Endpoint, ask: Asker) -> None:

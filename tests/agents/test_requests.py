@@ -315,6 +315,10 @@ async def test_a_call_comes_back_under_the_tools_own_name(endpoint: Endpoint, as
             {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}},
         ),
         (
+            {"oneOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"a": {"const": 2}, "b": {}}}]},
+            {"type": "object", "properties": {"a": {"anyOf": [{"const": 1}, {"const": 2}]}, "b": {}}},
+        ),
+        (
             {"allOf": [{"properties": {"a": {}}, "required": ["a"]}], "required": ["b"], "properties": {"b": {}}},
             {"type": "object", "properties": {"b": {}, "a": {}}, "required": ["b", "a"]},
         ),
@@ -344,14 +348,19 @@ def test_a_schema_without_end_is_left_alone() -> None:
 
 types = st.sampled_from([{"type": "string"}, {"type": "array"}, True, {}, {"type": "integer"}])
 properties = st.dictionaries(st.sampled_from("abc"), types)
-objects = st.fixed_dictionaries(
-    {}, optional={"properties": properties, "required": st.lists(st.sampled_from("abc"), unique=True)}
+required = st.lists(st.sampled_from("abc"), unique=True)
+objects = st.fixed_dictionaries({}, optional={"properties": properties, "required": required})
+closed = st.fixed_dictionaries(
+    {"additionalProperties": st.just(False), "properties": properties}, optional={"required": required}
 )
-schemas = st.builds(
-    lambda own, key, branches: {**own, **({key: branches} if branches else {})},
-    objects,
-    st.sampled_from(["anyOf", "allOf", "oneOf"]),
-    st.lists(objects, max_size=2),
+schemas = st.one_of(
+    st.builds(lambda own, branches: {**own, "allOf": branches}, objects, st.lists(objects, min_size=1, max_size=2)),
+    st.builds(
+        lambda own, key, branches: {**own, key: branches},
+        objects,
+        st.sampled_from(["anyOf", "oneOf"]),
+        st.lists(closed, min_size=1, max_size=3),
+    ),
 )
 instances = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["x", 1, [1], None]))
 

@@ -109,7 +109,7 @@ def histories(draw: st.DrawFn) -> list[HistoryEntry]:
         entries.append(user(f"input {run} " + "i" * draw(sizes), run_id=f"r{run}"))
         for _ in range(draw(st.integers(0, 4))):
             ids = [f"c{next(numbers)}" for _ in range(draw(st.integers(0, 3)))]
-            entries += step(f"r{run}", "s" * draw(sizes), *ids, output="o" * draw(sizes))
+            entries += step(f"r{run}", f"step {next(numbers)} " + "s" * draw(sizes), *ids, output="o" * draw(sizes))
             if draw(st.booleans()):
                 entries.append(user(f"steer {next(numbers)}", steered=True))
     return entries

@@ -37,6 +37,7 @@ class Answer:
         self._usage: Usage | None = None
         self._reason = ""
         self._said = False
+        self._thought = False
         self._refusing = False
 
     @property
@@ -59,6 +60,7 @@ class Answer:
 
     def _take(self, said: Said) -> Iterator[ModelPart]:
         if said.thought:
+            self._thought = True
             yield ReasoningDelta(said.thought)
         yield from self._text(said.text)
         if isinstance(said.refusal, str) and said.refusal:
@@ -70,8 +72,13 @@ class Answer:
     def _text(self, text: str) -> Iterator[ModelPart]:
         parts = self._tags.feed(text) if self._tags is not None else [TextDelta(text)] if text else []
         for part in parts:
-            self._said = self._said or (isinstance(part, TextDelta) and bool(part.text.strip()))
+            self._note(part)
             yield part
+
+    def _note(self, part: ModelPart) -> None:
+        """What kind of thing there has been."""
+        self._said = self._said or (isinstance(part, TextDelta) and bool(part.text.strip()))
+        self._thought = self._thought or isinstance(part, ReasoningDelta)
 
     def _end(self, choice: Choice) -> None:
         reason = choice.finish_reason
@@ -84,11 +91,14 @@ class Answer:
         """The stream is over; ``done``: it said so. Raises :class:`~hermes_ws.errors.ModelError` if it broke off."""
         if self._tags is not None:
             for part in self._tags.flush():
-                self._said = self._said or isinstance(part, TextDelta)
+                self._note(part)
                 yield part
-        if not (self.ended or done) and (self._calls.half or not (self._said or self._calls)):
+        answered = self._said or bool(self._calls)
+        if not (self.ended or done) and (self._calls.half or not answered):
             raise self._refusals.bad("ended its answer in the middle")
         reason = self._why()
+        if reason == "length" and not (answered or self._thought):
+            raise self._refusals.no_room()
         for call in self._calls.finished(cut=reason == "length"):
             yield self._named(call)
         yield Finish(reason, self._usage)

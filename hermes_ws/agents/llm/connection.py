@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 import anyio
@@ -93,7 +94,9 @@ class Connection:
     def _connected(self) -> httpx2.AsyncClient:
         if self._client is None:
             most, settings = self._settings.connections, self._settings
+            nobody = DefaultCookiePolicy(allowed_domains=[])  # what one conversation was given is no other's to send
             self._client = httpx2.AsyncClient(
+                cookies=CookieJar(nobody),
                 headers={
                     "Accept": "text/event-stream, application/json",
                     "Accept-Encoding": "identity",

@@ -57,10 +57,15 @@ class EndpointModel(Model):
     def default_name(self) -> str:
         return self._settings.model
 
+    def goes_on(self, history: list[HistoryEntry]) -> bool:
+        return False
+
     async def aclose(self) -> None:
+        """Let go of the connections."""
         await self._connection.aclose()
 
     async def check(self, *, ask: bool) -> list[Finding]:
+        """What is right and wrong with the endpoint."""
         return await checked_endpoint(self._connection, self, self._settings, ask=ask)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:

@@ -51,11 +51,14 @@ class LlmAgent(Agent):
 
     async def aclose(self) -> None:
         """Let go of the model's connections."""
-        await self._model.aclose()
+        let_go = getattr(self._model, "aclose", None)
+        if let_go is not None:
+            await let_go()
 
     async def check(self, *, ask: bool) -> list[Finding]:
         """See :class:`~hermes_ws.agents.base.Finding`."""
-        return await self._model.check(ask=ask)
+        check = getattr(self._model, "check", None)
+        return [] if check is None else list(await check(ask=ask))
 
     async def run(self, turn: Turn) -> StopReason:
         while True:

@@ -1,7 +1,8 @@
 """What the built-in agent needs of a language model: one streamed call.
 
 A model is asked with the whole history and answers with parts, as they come. Its errors are
-:class:`~hermes_ws.errors.ModelError`. Cancelling the iteration must end the call upstream at once.
+:class:`~hermes_ws.errors.ModelError`. Cancelling the iteration must end the call upstream at once. A model may have
+``aclose`` and ``check``, which its agent passes on: see :mod:`hermes_ws.agents.base`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from hermes_ws.agents.base import Finding
 from hermes_ws.history import HistoryEntry
 from hermes_ws.protocol.values import ImagePart, ToolDescription, Usage
 
@@ -80,12 +80,4 @@ class Model(Protocol):
 
     def goes_on(self, history: list[HistoryEntry]) -> bool:
         """Whether the model wants another turn after an answer, the last in ``history``, that called no tool."""
-        return False
-
-    async def aclose(self) -> None:
-        """Let go of connections."""
-        return
-
-    async def check(self, *, ask: bool) -> list[Finding]:
-        """What is right and wrong with it; ``ask`` allows a question that costs something."""
-        return []
+        ...

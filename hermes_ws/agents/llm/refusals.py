@@ -129,6 +129,10 @@ class Refusals:
         line = f"{self._where} {problem}{said}{f' ({advice})' if advice else ''}"
         return ModelError("model_bad_response", line, retryable=retryable)
 
+    def no_room(self) -> ModelError:
+        """The endpoint cut its answer before the first word: the window was full already (Ollama, llama.cpp)."""
+        return ModelError("context_length", f"{self._where} had no room left for an answer (raise its context window)")
+
     def silent(self, what: str, seconds: float, setting: str) -> ModelError:
         """Nothing came in time."""
         return ModelError("model_unreachable", f"{self._where} {what} for {seconds:g} s ({setting})")

@@ -8,7 +8,7 @@ arguments of a call are held against the tool's own schema in any case.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from hermes_ws.agents.llm.names import FunctionNames
 from hermes_ws.protocol.values import ToolDescription
@@ -43,15 +43,26 @@ def mended(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of an object, as every endpoint takes it."""
     top = _mended(schema, 0)
     kept = {key: value for key, value in top.items() if key not in _ABOUT + _TOP}
-    own: Any = kept.get("properties")
-    properties = dict(cast(dict[str, Any], own)) if isinstance(own, dict) else {}
-    for branch in _branches(top):
-        for name, value in cast(dict[str, Any], branch.get("properties") or {}).items():
-            properties.setdefault(name, value)
+    properties = {**_alternatives(_branches(top)), **_properties(kept)}
     required = [*_required(kept), *(r for b in _list(top.get("allOf")) for r in _required(b))]
     named = {"required": list(dict.fromkeys(required))} if required else {}
     kept.pop("required", None)
     return {**kept, "type": "object", "properties": properties, **named}
+
+
+def _properties(schema: dict[str, Any]) -> dict[str, Any]:
+    found: Any = schema.get("properties")
+    return cast(dict[str, Any], found) if isinstance(found, dict) else {}
+
+
+def _alternatives(branches: list[dict[str, Any]]) -> dict[str, Any]:
+    """The properties that branches have; where they differ, whatever one of them takes."""
+    found: dict[str, list[Any]] = {}
+    for branch in branches:
+        for name, value in _properties(branch).items():
+            if value not in found.setdefault(name, []):
+                found[name].append(value)
+    return {name: values[0] if len(values) == 1 else {"anyOf": values} for name, values in found.items()}
 
 
 def _branches(top: dict[str, Any]) -> list[dict[str, Any]]:
@@ -64,7 +75,11 @@ def _required(schema: Any) -> list[Any]:
 
 
 def _list(value: Any) -> list[Any]:
-    return list(cast("list[Any] | None", value) or []) if isinstance(value, list | None) else []
+    return value if _is_list(value) else []
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _mended(schema: dict[str, Any], depth: int) -> dict[str, Any]:
