@@ -7,9 +7,11 @@ knows nothing of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from hermes_ws.agents.base import Agent, StopReason, Turn
 from hermes_ws.protocol.values import Annotations, ToolDescription
@@ -21,6 +23,13 @@ server: Any = product
 
 def leaked() -> str:
     return Path(os.environ["HERMES_WS_TESTS_LEAK"]).read_text()
+
+
+async def pieces(text: str) -> AsyncGenerator[str]:
+    """A few characters at a time, slowly enough for each to be seen before the next one comes."""
+    for at in range(0, len(text), 5):
+        yield text[at : at + 5]
+        await anyio.sleep(0.005)
 
 
 class Leak:
@@ -45,8 +54,8 @@ class Leak:
             case "structure":
                 return ToolResult(output=f'{{"{secret[:3]}": 1}}', structured={secret: [secret, {"deep": secret}]})
             case "split":
-                for character in f"it is {secret}, that it is":
-                    await ctx.output("stdout", character)
+                async for piece in pieces(f"it is {secret}, that it is"):
+                    await ctx.output("stdout", piece)
             case "progress":
                 await ctx.progress(1, 2, f"at {secret}")
             case _:
@@ -57,16 +66,16 @@ class Leak:
 
 
 class Leaky:
-    """Says the secret, letter by letter, and crashes over it."""
+    """Says the secret, piece by piece, and crashes over it."""
 
     default_model = "leaky"
 
     async def run(self, turn: Turn) -> StopReason:
         async with turn.step():
-            for character in f"I think of {leaked()} now":
-                await turn.reasoning(character)
-            for character in f"I say {leaked()} now":
-                await turn.text(character)
+            async for piece in pieces(f"I think of {leaked()} now"):
+                await turn.reasoning(piece)
+            async for piece in pieces(f"I say {leaked()} now"):
+                await turn.text(piece)
         raise RuntimeError(f"the model refused {leaked()}")
 
 
@@ -85,6 +94,8 @@ def install() -> None:
 
 if __name__ == "__main__":
     from hermes_ws.cli import main
+    from tests.faults import launch
 
+    launch.install(dict(os.environ))
     install()
     main(prog_name="hermes-ws")

@@ -498,3 +498,92 @@ def policy_is_not_asked_again_after_a_restart() -> None:
         return waved_through
 
     replace(Call, "_admitted", hooked)
+
+
+# -- secrets (11) ------------------------------------------------------------------------------------------------
+
+CANARIES = "tests/server/test_canaries.py::"
+SPLIT = """test_what_a_tool_tells_is_seen_nowhere[/tool leak {{\"how\": \"split\"}}]"""
+
+
+@mutant(11, CANARIES + "test_what_people_say_and_ask_for_is_seen_nowhere")
+def events_are_not_scrubbed() -> None:
+    from hermes_ws.scrub import Scrubber
+
+    replace(Scrubber, "data", lambda _: lambda scrubber, encoded: encoded)
+
+
+@mutant(11, CANARIES + SPLIT)
+def what_a_call_prints_is_not_waited_for() -> None:
+    from hermes_ws.scrub import Flow
+
+    replace(Flow, "add", lambda _: lambda flow, text: flow._scrubber.text(text))
+
+
+@mutant(11, CANARIES + "test_what_an_agent_says_and_how_it_crashes_is_seen_nowhere")
+def what_an_agent_says_is_not_waited_for() -> None:
+    from hermes_ws.scrub import Scrubber
+
+    replace(Scrubber, "held_back", _always(0))
+
+
+@mutant(11, CANARIES + "test_what_an_agent_says_and_how_it_crashes_is_seen_nowhere")
+def the_servers_log_is_not_scrubbed() -> None:
+    from hermes_ws.observe import BestEffort, Discreet
+
+    replace(Discreet, "write", lambda _: BestEffort.write)
+
+
+@mutant(11, CANARIES + "test_no_conversation_is_scrubbed_by_anothers_secrets")
+def everybody_is_scrubbed_by_everybodys_secrets() -> None:
+    from hermes_ws import scrub
+
+    replace(scrub.Scrubber, "data", lambda _: lambda scrubber, encoded: scrub.known.text(encoded.decode()).encode())
+    replace(scrub.Scrubber, "text", lambda _: lambda scrubber, text: scrub.known.text(text))
+
+
+@mutant(11, CANARIES + "test_no_digest_is_left_from_which_a_short_secret_could_be_guessed[reply]")
+def digests_are_plain() -> None:
+    from hermes_ws.session import Session
+
+    replace(Session, "is_confidential", _always(False))
+
+
+@mutant(11, CANARIES + "test_a_fork_has_no_secrets")
+def forks_tell_of_secrets() -> None:
+    from hermes_ws.runtime import commands
+
+    replace(commands, "without_secrets", lambda _: lambda config: config)
+
+
+@mutant(11, CANARIES + "test_a_header_given_over_the_socket_is_seen_nowhere")
+def secrets_are_stored_as_they_are() -> None:
+    from hermes_ws.store.vault import Vault
+
+    replace(Vault, "seal", lambda _: lambda vault, ref, name, value: value.encode())
+
+
+@mutant(11, "tests/test_credentials.py::test_another_address_drops_what_was_stored_for_the_old_one", inside=True)
+def secrets_go_to_another_address() -> None:
+    from hermes_ws import credentials
+
+    replace(credentials, "_address", _always(None))
+
+
+@mutant(11, "tests/store/test_vault.py::test_what_was_sealed_opens_nowhere_else", inside=True)
+def what_was_sealed_opens_anywhere() -> None:
+    from hermes_ws.store import vault
+
+    replace(vault, "_place", _always(b""))
+
+
+@mutant(11, "tests/test_scrub.py::test_what_is_held_back_does_not_depend_on_what_the_secret_is", inside=True)
+def only_beginnings_of_secrets_are_held_back() -> None:
+    from hermes_ws.scrub import Scrubber
+
+    def held_back(scrubber: Any, text: str) -> int:
+        forms = [form.decode() for form in scrubber._everything().forms]
+        ends = [n for n in range(1, len(text) + 1) if any(form.startswith(text[-n:]) for form in forms)]
+        return max(ends, default=0)
+
+    replace(Scrubber, "held_back", lambda _: held_back)
