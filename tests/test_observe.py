@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 
-from hermes_ws.observe import BestEffort
+from hermes_ws.observe import BestEffort, Discreet
+from hermes_ws.scrub import Scrubber
 
 
 class Full(io.StringIO):
@@ -29,3 +30,11 @@ def test_a_line_that_can_be_is_there() -> None:
     kept = io.StringIO()
     print("x", file=BestEffort(kept), flush=True)
     assert kept.getvalue() == "x\n"
+
+
+def test_no_line_has_a_known_secret_in_it() -> None:
+    scrubber, kept = Scrubber(), io.StringIO()
+    scrubber.set(["tok-3141592653589793"])
+    print("a tok-3141592653589793 b", file=Discreet(kept), flush=True)
+    print("dG9rLTMxNDE1OTI2NTM1ODk3OTM=", file=Discreet(kept), flush=True)
+    assert kept.getvalue().splitlines() == ["a [secret] b", "[secret]M="]

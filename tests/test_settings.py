@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hermes_ws.errors import SettingsError
-from hermes_ws.settings import Settings, load
+from hermes_ws.settings import Settings, load, secret_values
 
 
 def test_later_sources_win_and_each_value_knows_its_source(tmp_path: Path) -> None:
@@ -42,6 +42,25 @@ def test_secrets_are_not_shown() -> None:
     rows = load(file=None, environment={"API_SERVER_KEY": "secret-secret"}).rows()
     assert ("server.key", "(hidden)", "environment API_SERVER_KEY") in rows
     assert not any("secret-secret" in "".join(row) for row in rows)
+
+
+def test_the_key_of_secrets_is_not_shown() -> None:
+    rows = load(file=None, environment={"HERMES_WS_SECRETS_KEY": "0123456789abcdef"}).rows()
+    assert ("secrets.key", "(hidden)", "environment HERMES_WS_SECRETS_KEY") in rows
+
+
+def test_what_is_kept_from_being_shown_is_what_is_secret_for_certain(tmp_path: Path) -> None:
+    file, kept = tmp_path / "x.toml", tmp_path / "kept"
+    kept.write_text("from-a-file\n")
+    file.write_text(
+        '[agents.a]\nkind = "llm"\napi_key = "an-api-key"\nmodel = "qwen"\n'
+        f'headers = {{ X-Title = "Hermes", X-Org = "file:{kept}" }}\n'
+        '[mcp_servers.b]\ncommand = "x"\n'
+        'env = { NODE_ENV = "production", GITHUB_TOKEN = "a-token", LOST_KEY = "env:NO" }\n'
+        '[mcp_servers.c]\nurl = "https://x.example"\nheaders = { Authorization = "Bearer y" }\n'
+    )
+    settings = load(file=file, environment={}).settings
+    assert secret_values(settings) == {"an-api-key", "from-a-file", "a-token", "Bearer y"}
 
 
 @pytest.mark.parametrize(
