@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import httpx2
@@ -28,9 +28,10 @@ from hermes_ws.agents.base import Agent
 from hermes_ws.errors import HermesError
 from hermes_ws.findings import Finding
 from hermes_ws.settings import Settings
+from hermes_ws.store.directory import DataDirectory
 from hermes_ws.tools.mcp.check import check_server
 from hermes_ws.tools.mcp.settings import operator_servers
-from hermes_ws.transports.server import agent_terms, make_agents
+from hermes_ws.transports.server import agent_terms, make_access, make_agents
 
 __all__ = ["CHECKS", "Section", "examine", "healthy", "report", "report_json"]
 
@@ -100,6 +101,23 @@ def _installed(name: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+# -- access ----------------------------------------------------------------------------------------------
+
+
+async def _access(settings: Settings, ask: bool) -> list[Section]:
+    """Who may come in, as the server would see it. With a key in place it does not look for one in its directory."""
+    server = settings.server
+    placed = server if server.key is not None else msgspec.structs.replace(server, key="doctor")
+    try:
+        make_access(msgspec.structs.replace(settings, server=placed), cast(DataDirectory, None))
+    except HermesError as error:
+        return [Section("access", [Finding("problem", str(error), "see [server] in the configuration")])]
+    if not server.auth:
+        return [Section("access", [Finding("warning", "no key is needed: whoever reaches the port may do everything")])]
+    whose = "of the configuration" if server.key is not None else "in the data directory"
+    return [Section("access", [Finding("ok", f"with the key {whose}")])]
 
 
 # -- data directory --------------------------------------------------------------------------------------
@@ -256,7 +274,7 @@ async def _mcp_servers(settings: Settings, ask: bool) -> list[Section]:
     async def check(name: str, table: dict[str, Any]) -> None:
         try:
             server = operator_servers({name: table})[name]
-            sections[name].findings.append(await check_server(name, server, settings.mcp))
+            sections[name].findings.extend(await check_server(name, server, settings.mcp))
         except HermesError as error:
             advice = f"see [mcp_servers.{name}] in the configuration"
             sections[name].findings.append(Finding("problem", str(error), advice))
@@ -269,5 +287,5 @@ async def _mcp_servers(settings: Settings, ask: bool) -> list[Section]:
 
 Check = Callable[[Settings, bool], Awaitable[list[Section]]]
 
-CHECKS: Final[Sequence[Check]] = (_python, _data, _port, _agents, _mcp_servers)
+CHECKS: Final[Sequence[Check]] = (_python, _access, _data, _port, _agents, _mcp_servers)
 """All of them, in the order in which they are told. Further ones go here."""

@@ -111,6 +111,7 @@ async def test_a_think_tag_that_never_ends_was_all_reasoning(endpoint: Endpoint,
         ("function_call", "end"),
         ("something new", "end"),
         ("length", "length"),
+        ("MAX_TOKENS", "length"),
         ("content_filter", "refused"),
     ],
 )

@@ -162,6 +162,24 @@ async def test_a_data_directory_that_cannot_be_written_to_is_a_problem(tmp_path:
     assert (await data_of(closed / "inner"))[0].level == "problem"
 
 
+@pytest.mark.parametrize(
+    ("server", "level", "said"),
+    [
+        ("", "ok", "in the data directory"),
+        ('key = "hws_something"', "ok", "of the configuration"),
+        ('key = " spaced "', "problem", "white space"),
+        ("auth = false", "warning", "no key is needed"),
+        ('auth = false\nhost = "0.0.0.0"', "problem", "loopback"),
+        ('public_url = "example.org"', "problem", "public_url"),
+        ('trusted_proxies = ["somewhere"]', "problem", "trusted_proxies"),
+    ],
+)
+async def test_who_may_come_in_is_checked(tmp_path: Path, server: str, level: str, said: str) -> None:
+    (finding,) = (await examined(tmp_path, f"[server]\n{server}\n"))["access"]
+    assert (finding.level, said in finding.what) == (level, True), finding
+    assert not (tmp_path / "data").exists()
+
+
 def test_the_report_has_a_line_for_each_finding_and_one_for_what_to_do() -> None:
     sections = [Section("a", [Finding("ok", "fine")]), Section("bcd", [Finding("warning", "hm", "do this")])]
     assert report(sections).splitlines() == [

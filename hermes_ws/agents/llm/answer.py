@@ -85,7 +85,7 @@ class Answer:
         if reason in _BROKEN:
             raise self._refusals.in_stream(choice.error or f"finish_reason {reason!r}", self._model)
         if isinstance(reason, str) and reason:
-            self._reason = reason
+            self._reason = reason.lower()
 
     def end(self, *, done: bool) -> Iterator[ModelPart]:
         """The stream is over; ``done``: it said so. Raises :class:`~hermes_ws.errors.ModelError` if it broke off."""

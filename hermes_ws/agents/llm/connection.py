@@ -50,7 +50,7 @@ class Connection:
         """Ask for a completion; its chunks as they come, and None for the word that there are no more. ``ended``:
         whether the answer has said that it ends. Raises :class:`~hermes_ws.errors.ModelError`."""
         async with self._reading("POST", "/chat/completions", msgspec.json.encode(body)) as reading:
-            if reading.status != 200:
+            if not 200 <= reading.status < 300:
                 raise self.refusals.of_response(reading.status, reading.headers, await reading.error(), model)
             async with aclosing(reading.chunks(ended)) as chunks:
                 async for chunk in chunks:
