@@ -528,3 +528,17 @@ async def test_what_the_operator_took_back_is_not_used_any_more_and_says_so(
         assert all(name in output for name, output in zip(("wiki", "crm"), outputs(socket.log)[2:], strict=True))
         await configure(socket, {"title": "other things can be changed all the same"})
     assert len(official.seen()) == before
+
+
+async def test_a_timeout_that_is_changed_holds_from_the_next_call_on(gateway: Server, official: OfficialServer) -> None:
+    official.tokens(TOKEN)
+    async with gateway.socket(fresh()) as socket:
+        await configure(socket, crm(official.url, TOKEN, timeout_ms=60_000))
+        await socket.run(ADD)
+        await configure(socket, {"mcp_servers": {"crm": {"timeout_ms": 300}}})
+        await socket.run('/tool wait_forever {"key": "k"}')
+        assert [event["status"] for event in results(socket.log)] == ["ok", "error"]
+        await configure(socket, {"mcp_servers": {"crm": {"timeout_ms": None}}})
+        await socket.run(ADD)
+        assert results(socket.log)[-1]["status"] == "ok"
+    assert sent(official) == [OURS, OURS]
