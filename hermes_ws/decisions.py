@@ -27,6 +27,7 @@ __all__ = [
     "CallRequest",
     "Decision",
     "Effect",
+    "Reconfigured",
     "RememberRule",
     "RunOptions",
     "SessionLimits",
@@ -110,7 +111,12 @@ class RememberRule:
     rule: ApprovalRule
 
 
-Effect = StartRun | StopRun | Answer | RememberRule
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The configuration names other MCP servers, or the same otherwise."""
+
+
+Effect = StartRun | StopRun | Answer | RememberRule | Reconfigured
 
 
 @dataclass(slots=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol.codec import invalid_value
-from hermes_ws.protocol.values import Config
+from hermes_ws.protocol.values import Config, McpServerConfig
 
 __all__ = ["merged"]
+
+_SERVER: Final = "$.mcp_servers[...]"
 
 
 def merged(config: Config, patch: dict[str, Any]) -> Config:
@@ -19,14 +21,27 @@ def merged(config: Config, patch: dict[str, Any]) -> Config:
 
     Header names are the same in any case: one in the patch means the one that is there, however it is written.
     """
-    target = msgspec.to_builtins(config)
+    target, wanted = msgspec.to_builtins(config), None
     try:
-        return msgspec.convert(_merge_patch(target, _respelled(target, patch)), Config)
+        wanted = _merge_patch(target, _respelled(target, patch))
+        return msgspec.convert(wanted, Config)
     except msgspec.ValidationError as error:
         what, path = invalid_value(error, Config)
+        path = _with_server(path, wanted)
         raise CommandError("invalid_frame", f"config: {what}", path=f"$.config{path.removeprefix('$')}") from None
     except RecursionError:
         raise CommandError("invalid_frame", "config: the JSON is nested too deeply", path="$.config") from None
+
+
+def _with_server(path: str, wanted: Any) -> str:
+    """The path with the name of the MCP server that is wrong: msgspec does not tell the keys of a table."""
+    servers: dict[str, Any] = wanted["mcp_servers"] if path.startswith(_SERVER) else {}
+    for name, server in servers.items():
+        try:
+            msgspec.convert(server, McpServerConfig)
+        except msgspec.ValidationError:
+            return f"$.mcp_servers.{name}{path.removeprefix(_SERVER)}"
+    return path
 
 
 def _merge_patch(target: Any, patch: Any) -> Any:

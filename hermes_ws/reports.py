@@ -505,21 +505,30 @@ class Reports:
         A run that was being stopped is over. Any other goes on, unless it was taken up ``max_attempts`` times without
         anything of it being finished in between (guarantee 8).
         """
+        self._take_up(now, max_attempts, reason)
+        for last in self.stale_servers():
+            self._emit(ev.McpStatus, server=last, state="stopped")
+        return self._decision
+
+    def stale_servers(self) -> list[str]:
+        """MCP servers that the log calls connected, which after a restart none is."""
+        return [name for name, last in self.state.mcp.items() if last.state in ("starting", "ready")]
+
+    def _take_up(self, now: int, max_attempts: int, reason: RecoveryReason) -> None:
         self._begin(now)
         self.taken_up = True
         run = self.state.active
         if run is None:
             self._start_next()
         elif run.status == "stopping" or run.run_id in self._failing:
-            return self.end_run(run.run_id, "end", now)
+            self.end_run(run.run_id, "end", now)
         elif run.fruitless >= max_attempts and run.status != "waiting":
             message = f"the server stopped during this run {max_attempts + 1} times, and nothing of it was finished"
-            return self.end_run(run.run_id, ErrorInfo(code="recovery_exhausted", message=message, retryable=True), now)
+            self.end_run(run.run_id, ErrorInfo(code="recovery_exhausted", message=message, retryable=True), now)
         else:
             self._emit(ev.RunRecovered, run_id=run.run_id, attempt=run.attempt + 1, reason=reason)
             self._mend_step(run)
             self._decision.effects.append(StartRun(run.run_id))
-        return self._decision
 
     def _mend_step(self, run: Run) -> None:
         """What the crash cut in two. An answer that was not whole is asked for again; a call that was in flight and

@@ -24,7 +24,7 @@ import msgspec
 
 from hermes_ws.answers import check_answers, redact, secrets_in
 from hermes_ws.credentials import brings_secrets, question_title, separate
-from hermes_ws.decisions import Decision, RememberRule, RunOptions, StopRun
+from hermes_ws.decisions import Decision, Reconfigured, RememberRule, RunOptions, StopRun
 from hermes_ws.entities import Run
 from hermes_ws.errors import CommandError
 from hermes_ws.merge_patch import merged
@@ -239,6 +239,8 @@ class Session(Reports):
         config, changes = separate(self.state.config, config, self.secrets, self._fingerprint)
         self._keep_secrets(changes)
         self._withdraw_questions({name.split("/")[1] for name in changes}, by)
+        if changes or config.mcp_servers != self.state.config.mcp_servers:
+            self._decision.effects.append(Reconfigured())
         self._emit(ev.ConversationConfigured, version=version + 1, config=config, by=by)
         self._answer(version=version + 1)
 

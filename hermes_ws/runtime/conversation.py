@@ -145,7 +145,8 @@ class Conversation:
         self._wake_due = False
         self._weighing = False
         state = self.session.state
-        self._taken_up = self.session.taken_up = state.active is None and not state.queue
+        nothing_left = state.active is None and not (state.queue or self.session.stale_servers())
+        self._taken_up = self.session.taken_up = nothing_left
 
     # -- what readers see ------------------------------------------------------------------------------
 

@@ -33,8 +33,13 @@ class ConversationHousehold(Household):
         return sorted(name.rpartition("/")[2] for name in kept if name.split("/")[1] == server)
 
     @property
-    def was_ready(self) -> Iterable[str]:
-        return [name for name, last in self._conversation.session.state.mcp.items() if last.state == "ready"]
+    def was_used(self) -> Iterable[str]:
+        calls = self._conversation.session.state.calls.values()
+        made = {call.source for call in calls if call.executing_at is not None and call.status != "executing"}
+        return [source.removeprefix("mcp:") for source in made if source.startswith("mcp:")]
+
+    def scrub(self, text: str) -> str:
+        return self._conversation.session.scrubber.text(text)
 
     @property
     def workdir(self) -> Path:

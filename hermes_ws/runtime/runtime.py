@@ -23,7 +23,17 @@ import msgspec
 import structlog
 
 from hermes_ws.agents.base import Agent, StopReason
-from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions, SessionLimits, StartRun, StopRun
+from hermes_ws.decisions import (
+    Answer,
+    Decision,
+    Effect,
+    Reconfigured,
+    RememberRule,
+    RunOptions,
+    SessionLimits,
+    StartRun,
+    StopRun,
+)
 from hermes_ws.entities import ToolCall
 from hermes_ws.errors import AgentError, CommandError, IllegalTransition, StoreError
 from hermes_ws.policy import ApprovalSettings
@@ -249,7 +259,6 @@ class Runtime:
                 await self._add_deltas(ref, loaded)
             conversation = self._fold(ref, loaded)
             await _end_leftovers(conversation)
-            await self.toolboxes.end_leftovers(conversation)
         except Exception as error:  # whoever waits gets it
             damaged = isinstance(error, (msgspec.MsgspecError, UnicodeDecodeError, IllegalTransition))
             known = error if isinstance(error, StoreError) else StoreError(f"the log of it cannot be folded: {error}")
@@ -338,7 +347,8 @@ class Runtime:
         return len(self._work)
 
     async def _take_up(self) -> None:
-        """Finish what an earlier server began: deletions, then runs."""
+        """Finish what an earlier server began: processes, deletions, then runs."""
+        await self.toolboxes.end_leftovers()
         deleted = await self.store.deleted()
         for ref in deleted:
             try:
@@ -460,6 +470,8 @@ class Runtime:
             case StopRun(run_id):
                 if run_id in self._work:
                     self._work[run_id].scope.cancel()
+            case Reconfigured():
+                self.toolboxes.configured(conversation)
             case Answer():
                 conversation.answers.deliver(effect)
             case RememberRule(rule):

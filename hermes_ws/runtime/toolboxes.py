@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from hashlib import sha256
 from typing import Any
 
 from hermes_ws.runtime.conversation import Conversation
@@ -29,7 +30,8 @@ class Toolboxes:
         operator: Mapping[str, OperatorServer],
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:
-        self.pool = McpPool(settings, operator, spawn)
+        self._home = sha256(str(directory.root).encode()).hexdigest()[:16]
+        self.pool = McpPool(settings, operator, spawn, home=self._home)
         self._builtin = builtin
         self._directory = directory
         self._spawn = spawn
@@ -71,12 +73,15 @@ class Toolboxes:
         if toolbox is not None:
             await toolbox.servers.close()
 
-    async def end_leftovers(self, conversation: Conversation) -> int:
-        """End the stdio servers of an earlier life of this server; how many processes there were."""
-        servers = (conversation.session.state.config.mcp_servers or {}).values()
-        if not any(server.ref is not None for server in servers):
-            return 0
-        return await end_marked(process_mark(conversation.ref))
+    def configured(self, conversation: Conversation) -> None:
+        """Its configuration names other servers, or the same otherwise."""
+        if conversation in self._of:
+            self._of[conversation].servers.configured()
+
+    async def end_leftovers(self) -> int:
+        """End the stdio servers of an earlier life of this server; how many processes there were. Only at the start:
+        later there are some of this life."""
+        return await end_marked(process_mark(self._home))
 
     async def close(self) -> None:
         """Let go of all servers."""

@@ -5,24 +5,23 @@ from __future__ import annotations
 import tempfile
 from importlib import import_module
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import anyio
 
 from hermes_ws.findings import Finding, Level
 from hermes_ws.protocol.values import McpServerConfig
-from hermes_ws.store.base import ConversationRef
 from hermes_ws.tools.mcp.pool import process_mark
 from hermes_ws.tools.mcp.settings import McpSettings, OperatorServer
 from hermes_ws.tools.mcp.target import resolve_target
 
 __all__ = ["check_server"]
 
-_REF = ConversationRef("doctor", "doctor")
 
-
-async def check_server(name: str, server: OperatorServer, settings: McpSettings) -> Finding:
+async def check_server(name: str, server: OperatorServer, settings: McpSettings) -> list[Finding]:
     """Start it as for a conversation without variables of its own, list its tools, and let go of it."""
+    found: list[Finding] = []
     module = import_module("hermes_ws.tools.mcp.connection")
     with tempfile.TemporaryDirectory(prefix="hermes-ws-doctor-") as workdir:
         target = resolve_target(
@@ -33,14 +32,14 @@ async def check_server(name: str, server: OperatorServer, settings: McpSettings)
             settings=settings,
             workdir=Path(workdir),
         )
-        mark = process_mark(_REF) + name
-        connection: Any = module.Connection(target, settings, marked=mark, changed=_ignore)
+        mark = process_mark("doctor", token_hex(16))
+        connection: Any = module.Connection(target, settings, marked=mark, changed=_ignore, scrub=str)
         async with anyio.create_task_group() as group:
             group.start_soon(connection.run)
             await connection.started()
-            found = _found(connection, server)
+            found.append(_found(connection, server))
             await connection.close()
-        return found
+    return found
 
 
 def _ignore(connection: object) -> None:

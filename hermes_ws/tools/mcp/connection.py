@@ -87,9 +87,10 @@ class Connection:
         *,
         marked: str,
         changed: Callable[[Connection], None],
+        scrub: Callable[[str], str],
     ) -> None:
         """``marked``: what the processes of a stdio server are found by. ``changed`` is called when ``state`` or
-        ``offers`` have changed."""
+        ``offers`` have changed. ``scrub`` takes the conversation's secrets out of a text."""
         self.target = target
         self.state: State = "starting"
         self.error: str | None = None
@@ -101,6 +102,7 @@ class Connection:
         self._settings = settings
         self._marked = marked
         self._changed = changed
+        self._scrub = scrub
         self._settled = anyio.Event()
         self._closing = anyio.Event()
         self._relist = anyio.Event()
@@ -270,7 +272,7 @@ class Connection:
             cursor = page.next_cursor
             if cursor is None or len(tools) > self._settings.tools:
                 break
-        offers = gathered(self.target.server, tools, self._settings)
+        offers = gathered(self.target.server, tools, self._settings, self._scrub)
         spoiled, self._sieve.left_out = self._sieve.left_out, 0
         offers.left_out += ["a tool that is described in no way that could be understood"] * spoiled
         return offers
@@ -355,13 +357,14 @@ class Connection:
             self._leave(exchange)
         if outcome:
             return outcome[0]
-        if failure:
-            raise self._judged(failure[0]) from None
-        if exchange.timed_out:
+        judged = self._judged(failure[0]) if failure else None
+        if judged is not None and (not isinstance(judged, Lost) or judged.undone):
+            raise judged from None
+        if judged is None and exchange.timed_out:
             raise ToolError(f"the server did not answer within {self.target.timeout_s:g} s; it was told to stop")
         with anyio.move_on_after(_EPITAPH_S):
             await self.over.wait()
-        raise Lost(self.error or "the connection ended", undone=False)
+        raise Lost(self.error or str(judged or "the connection ended"), undone=False)
 
     def _leave(self, exchange: Exchange) -> None:
         """Whoever waited for it does not any more: the server is told if it is still at it."""
@@ -382,7 +385,7 @@ class Connection:
             return _url_wanted(error)
         if self._watch.unauthorized and error.code == types.INTERNAL_ERROR:
             return Unauthorized(str(error))
-        if error.code == types.INVALID_REQUEST and error.message == "Session terminated":
+        if self._watch.forgotten:
             self._closing.set()
             return Lost("the server has forgotten the session", undone=True)
         if error.code == types.CONNECTION_CLOSED and error.message.startswith(_CLOSED):

@@ -48,11 +48,15 @@ class Watch:
         """The last status that was no success."""
         self.session = False
         """It keeps a session for us."""
+        self.forgotten = False
+        """It does not know the session any more (404 to a request that named it)."""
         self.reason: str | None = None
         """Why we broke an answer off: the SDK would not say."""
 
-    def note(self, response: httpx2.Response) -> None:
+    def note(self, request: httpx2.Request, response: httpx2.Response) -> None:
         """An answer has come."""
+        named = "mcp-session-id" in request.headers and request.method == "POST"
+        self.forgotten = self.forgotten or (named and response.status_code == 404)
         self.unauthorized = self.unauthorized or response.status_code == 401
         self.session = self.session or "mcp-session-id" in response.headers
         if response.status_code >= 400:
@@ -97,7 +101,7 @@ class _Watched(httpx2.AsyncBaseTransport):
         elif not _wants_answer(request):
             request.extensions = {**request.extensions, "timeout": _short(request)}
         response = await self._inner.handle_async_request(request)
-        self._watch.note(response)
+        self._watch.note(request, response)
         if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             await response.aclose()
             raise httpx2.RemoteProtocolError("the response is compressed, which was not asked for")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -39,11 +39,11 @@ class Offers:
     left_out: list[str] = field(default_factory=list[str])
 
 
-def gathered(server: str, offered: Iterable[OfferedTool], settings: McpSettings) -> Offers:
-    """The tools that can be offered on; the first of a name counts."""
+def gathered(server: str, offered: Iterable[OfferedTool], settings: McpSettings, scrub: Callable[[str], str]) -> Offers:
+    """The tools that can be offered on; the first of a name counts. ``scrub`` takes secrets out of a text."""
     offers, weight = Offers(), 0
     for tool in offered:
-        offer = _offer(server, tool, settings)
+        offer = _offer(server, tool, settings) if scrub(tool.name) == tool.name else "a tool named like a secret"
         if isinstance(offer, str):
             offers.left_out.append(offer)
             continue

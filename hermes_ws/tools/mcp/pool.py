@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from hashlib import sha256
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -36,18 +35,26 @@ class McpPool:
         settings: McpSettings,
         operator: Mapping[str, OperatorServer],
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        *,
+        home: str,
     ) -> None:
+        """``home`` stands for the data directory: no other server's processes have it in their marks."""
         self.settings = settings
         self.operator = operator
         self._spawn = spawn
+        self._home = home
         self._connections: dict[Key, Connection] = {}
         self._closing: set[Connection] = set()
 
     async def connection(
-        self, ref: ConversationRef, target: Target, changed: Callable[[Connection], None]
+        self,
+        ref: ConversationRef,
+        target: Target,
+        changed: Callable[[Connection], None],
+        scrub: Callable[[str], str],
     ) -> Connection:
-        """The connection of this conversation to this target, opened if there is none. Raises :class:`ToolError` where
-        too many are open."""
+        """The connection of this conversation to this target, opened if there is none. ``scrub`` takes the
+        conversation's secrets out of a text. Raises :class:`ToolError` where too many are open."""
         module = await anyio.to_thread.run_sync(import_module, "hermes_ws.tools.mcp.connection")  # it takes a while
         key = (ref, target.identity())
         found = self._connections.get(key)
@@ -55,7 +62,11 @@ class McpPool:
             return found
         self._check_room(target)
         opened: Connection = module.Connection(
-            target, self.settings, marked=process_mark(ref) + secrets.token_hex(8), changed=changed
+            target,
+            self.settings,
+            marked=process_mark(self._home, secrets.token_hex(16)),
+            changed=changed,
+            scrub=scrub,
         )
         if found is not None:
             self._closing.add(found)
@@ -91,6 +102,6 @@ class McpPool:
                 group.start_soon(connection.close)
 
 
-def process_mark(ref: ConversationRef) -> str:
-    """What the marks of all processes of a conversation's stdio servers begin with."""
-    return f"mcp/{sha256(chr(0).join(ref).encode()).hexdigest()[:32]}/"
+def process_mark(home: str, connection: str = "") -> str:
+    """What the processes of a stdio server are found by; without ``connection`` what the marks of all begin with."""
+    return f"mcp/{home}/{connection}"

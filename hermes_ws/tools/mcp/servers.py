@@ -61,8 +61,12 @@ class Household(Protocol):
         ...
 
     @property
-    def was_ready(self) -> Iterable[str]:
-        """Servers that were connected when an earlier life of this server ended."""
+    def was_used(self) -> Iterable[str]:
+        """Servers of which a tool was called, as the log has it."""
+        ...
+
+    def scrub(self, text: str) -> str:
+        """The text without secrets of the conversation."""
         ...
 
     @property
@@ -86,7 +90,7 @@ class ConversationServers:
         self._failures: dict[str, int] = {}
         self._locks: dict[str, anyio.Lock] = {}
         self._declined: set[tuple[str, bytes]] = set()
-        self._lost: dict[str, str] = dict.fromkeys(household.was_ready, "this server was restarted")
+        self._lost: dict[str, str] = dict.fromkeys(household.was_used, "it was left since")
 
     # -- what there is ---------------------------------------------------------------------------------
 
@@ -139,6 +143,19 @@ class ConversationServers:
         await connection.started()
         return connection.target if connection.state == "auth_required" else None
 
+    def configured(self) -> None:
+        """The configuration has changed: let go of what it does not name, or names otherwise."""
+        self._drop_others()
+        for name, connection in list(self._current.items()):
+            if not self._fits(name, connection):
+                self._part_with(name, connection, "its configuration was changed")
+
+    def _fits(self, name: str, connection: Connection) -> bool:
+        try:
+            return self._target(name).identity() == connection.target.identity()
+        except ToolError:
+            return False
+
     def _drop_others(self) -> None:
         """Let go of servers that the configuration does not name any more."""
         for name in [name for name in self._current if name not in self._house.servers]:
@@ -154,9 +171,9 @@ class ConversationServers:
         target = self._target(name)
         async with self._lock(name):
             current = self._current.get(name)
-            if current is not None and current.target.identity() == target.identity() and self._good(name, current):
+            if current is not None and self._fits(name, current) and self._good(name, current):
                 return current
-            opened = await self._pool.connection(self._ref, target, self._changed)
+            opened = await self._pool.connection(self._ref, target, self._changed, self._house.scrub)
             if current is not None:
                 self._part_with(name, current, "it was started anew")
             self._current[name] = opened
@@ -289,8 +306,8 @@ class ConversationServers:
 
     def note(self, name: str) -> str | None:
         """What the model has to know of a server's session, once."""
-        why = self._lost.pop(name, None)
-        if why is None:
+        why, current = self._lost.pop(name, None), self._current.get(name)
+        if why is None or current is None or not current.keeps_state:
             return None
         return f"[The session with the MCP server {name} was lost ({why}): what it kept between calls is gone.]"
 
