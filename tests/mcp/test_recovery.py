@@ -177,6 +177,41 @@ async def test_a_stdio_server_of_the_life_before_is_ended_and_another_does_the_c
     await wait_for(lambda: processes_with(str(record)) == [pids[-1]])
 
 
+@pytest.mark.parametrize(("script", "status", "times"), [(call("slow", seconds=1.5), "ok", 2), (NOTE, "ok", 1)])
+async def test_an_orderly_end_in_the_middle_is_like_any_other(
+    make_server: MakeServer, official: OfficialServer, script: str, status: str, times: int
+) -> None:
+    settings = LOCAL + "[server]\ndrain_grace_s = 0.2\n"
+    host, conversation = make_server(settings=settings), fresh()
+    async with host.socket(conversation, after=0) as socket:
+        await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
+        await socket.ok("run.start", input=f"{script}\n{call('slow', seconds=1)}\n{ON}")
+        await have(socket, "tool.executing")
+        await official.saw(method="tools/call")
+        host.terminate()
+    assert await host.exited() == 0
+    log = await finished(make_server(settings=settings, data=host.data), conversation)
+    assert of(log, "tool.completed")[0]["status"] == status
+    assert made(official, script.split(" ")[1]) >= times
+    assert one(log, "run.completed")["output"] == "went on"
+
+
+async def test_a_retried_run_goes_on_after_the_calls_that_were_made(
+    make_server: MakeServer, official: OfficialServer
+) -> None:
+    host, conversation = make_server(settings=LOCAL), fresh()
+    async with host.socket(conversation) as socket:
+        await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
+        script = f"{NOTE}\n{call('wait_forever', key='w')}\n{ON}"
+        started = await socket.ok("run.start", input=script, deadline_ms=1000)
+        await socket.until_final(started["run_id"])
+        await configure(socket, mcp_servers={"crm": {"timeout_ms": 200}})
+        await socket.ok("run.retry", run_id=started["run_id"])
+        final = await socket.until_final()
+    assert final["output"] == "went on"
+    assert made(official, "add_note") == 1
+
+
 # -- people --------------------------------------------------------------------------------------------------
 
 

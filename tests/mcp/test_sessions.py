@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +30,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 # -- on need -------------------------------------------------------------------------------------------------
 
 
-async def test_configuring_and_reading_start_nothing(
-    host: Server, official: OfficialServer
-) -> None:
+async def test_configuring_and_reading_start_nothing(host: Server, official: OfficialServer) -> None:
     conversation = fresh()
     async with host.socket(conversation) as socket:
         await configure(socket, mcp_servers={"crm": crm(official)})
@@ -61,6 +60,42 @@ async def test_a_server_that_is_taken_out_is_stopped_and_said_to_be(host: Server
         await socket.run(call("counter"))
         assert last(socket)["status"] == "error"
         assert states(socket) == ["starting", "ready", "stopped"]
+
+
+async def test_a_call_under_way_ends_on_the_server_that_is_taken_out(host: Server, official: OfficialServer) -> None:
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
+        await socket.ok("run.start", input=f"{call('slow', seconds=0.6)}\n{call('add', a=1, b=2)}")
+        await socket.until("tool.output")
+        await configure(socket, mcp_servers={"crm": None})
+        await socket.until_final()
+        slow, add = calls(socket.log)
+        assert slow == ("ok", "took 0.6 s")
+        assert add[0] == "error"
+        await told(socket, "stopped")
+
+
+async def test_a_call_ends_with_its_conversation_and_the_server_is_told(host: Server, official: OfficialServer) -> None:
+    conversation = fresh()
+    async with host.socket(conversation) as socket:
+        await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
+        await socket.ok("run.start", input=call("wait_forever", key=conversation))
+        await official.saw(kind="waiting", key=conversation)
+    async with host.http() as http:
+        assert (await http.delete(f"/api/conversations/{conversation}")).status_code in (200, 204)
+    await official.saw(kind="cancelled", key=conversation)
+
+
+async def test_tools_asked_for_by_several_at_once_start_one_connection(host: Server, official: OfficialServer) -> None:
+    conversation = fresh()
+    config = {"mcp_servers": {"crm": crm(official)}, **AUTO}
+    await host.post(conversation, {"type": "conversation.configure", "config": config})
+    run = {"type": "run.start", "input": call("add", a=1, b=2)}
+    await asyncio.gather(*(host.post(conversation, frame) for frame in [*[{"type": "tools.list"}] * 8, run]))
+    async with host.socket(conversation, after=0) as socket:
+        await socket.until_final()
+        assert states(socket) == ["starting", "ready"]
+        assert len(official.seen(method="tools/list")) == 1
 
 
 async def test_a_server_that_did_not_start_is_left_alone_and_then_tried_again(
@@ -169,6 +204,39 @@ async def test_a_stdio_server_rests_as_well_and_its_process_is_gone(make_server:
         assert len({entry["pid"] for entry in recorded(record)}) == 2
 
 
+async def test_a_server_that_rests_while_people_think_comes_back_for_the_call(
+    make_server: MakeServer, make_official: MakeOfficial
+) -> None:
+    host, server = make_server(settings=IDLE), make_official(older=True)
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={"crm": crm(server)})
+        await socket.ok("run.start", input=call("add_note", customer_id="c1", text="a"))
+        asked = await socket.asked()
+        await told(socket, "stopped")
+        wrong = {"interaction_id": asked["interaction_id"], "option": "once", "arguments": {"text": 7}}
+        assert (await socket.error("interaction.reply", **wrong))["path"] == "$.arguments"
+        await socket.reply(asked, option="once", arguments={"customer_id": "c1", "text": "b"})
+        await socket.until_final()
+        assert last(socket)["status"] == "ok"
+        assert [entry["text"] for entry in server.seen(kind="effect")] == ["b"]
+
+
+async def test_a_form_that_is_open_for_long_is_not_idle(make_server: MakeServer, official: OfficialServer) -> None:
+    host = make_server(settings=IDLE)
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
+        await socket.ok("run.start", input=call("ask_name"))
+        asked = await socket.asked()
+        await asyncio.sleep(1.5)
+        await socket.reply(asked, content={"name": "Bob"})
+        await socket.until_final()
+        assert last(socket)["output"].startswith("Hello Bob")
+        assert states(socket)[:2] == ["starting", "ready"]
+        assert "stopped" not in [
+            event["state"] for event in socket.of("mcp.status") if event["seq"] < last(socket)["seq"]
+        ]
+
+
 # -- lost ----------------------------------------------------------------------------------------------------
 
 
@@ -232,7 +300,6 @@ async def test_a_restart_is_told_to_the_model_in_the_next_result_once(
         await socket.run(f"{call('add', a=1, b=2)}\n{call('counter')}")
         told_once, counted = [output for _, output in calls(socket.log)]
     assert LOST in told_once
-    assert "restarted" in told_once
     assert counted == "1"
 
 
