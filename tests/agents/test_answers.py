@@ -254,6 +254,7 @@ async def test_fragments_of_calls_may_take_turns(endpoint: Endpoint, ask: Asker)
         [fragment("{}", "a", id="x"), fragment('{"n"', "b", id="y"), fragment(":1}", id="y")],
         [fragment("{}", "a", index=0, id="x"), fragment('{"n"', "b", index=0, id="y"), fragment(":1}", index=0)],
         [fragment("{}", "a", index=0, id="x"), fragment('{"n":1}', "b", index=1, id="x")],
+        [fragment("", "a", index=0, id="x"), fragment('{"n":1}', "b", index=0, id="y")],
         [fragment("{}", "a", index=0), fragment('{"n":1}', "b", index=0)],
         [fragment("{}", "a", index="0", id=""), fragment('{"n":1}', "b", index="1", id=None)],
         [
@@ -270,6 +271,7 @@ async def test_fragments_of_calls_may_take_turns(endpoint: Endpoint, ask: Asker)
         "no index",
         "one index for all",
         "one id for all",
+        "one index, nothing in the first",
         "one index, no ids",
         "an index that is text, empty ids",
         "a new id with every fragment",
@@ -355,6 +357,12 @@ async def test_bytes_may_be_cut_anywhere(endpoint: Endpoint, ask: Asker) -> None
     endpoint.plays(by_the_byte(text("Grüße, 世界 🌍", reasoning="hm")))
     heard = await ask()
     assert (heard.text, heard.reasoning) == ("Grüße, 世界 🌍", "hm")
+
+
+async def test_a_line_end_that_is_cut_in_two_is_one_line_end(endpoint: Endpoint, ask: Asker) -> None:
+    event = b'data: {"choices": [{"delta":\r\ndata: {"content": "hi"}, "finish_reason": "stop"}]}\r\n\r\n'
+    endpoint.plays(by_the_byte(Reply([event])))
+    assert (await ask()).text == "hi"
 
 
 @pytest.mark.parametrize("ending", [b"\r\n", b"\r", b"\n"])

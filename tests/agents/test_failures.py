@@ -279,6 +279,26 @@ async def test_one_connection_serves_one_answer_after_the_other(endpoint: Endpoi
     assert (len(endpoint.requests), endpoint.connections) == (3, 1)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        streams(HI, *[b"data: x\n" * 1_000] * 20, HANG),
+        streams(data({"error": "it broke"}), HANG),
+        sends(b"<html>" + b" " * 500_000),
+        Reply([b"x" * 500_000, HANG], 400),
+    ],
+    ids=["too much", "an error", "a web page", "an endless error"],
+)
+async def test_the_connection_of_an_answer_that_failed_is_let_go_of(
+    endpoint: Endpoint, ask: Asker, reply: Reply
+) -> None:
+    endpoint.plays(reply, text("hi"))
+    model = ask.model(connections=1, event_bytes=5_000, first_byte_timeout_s=2.0)
+    with pytest.raises(ModelError):
+        await hear(model, request_for())
+    assert (await hear(model, request_for())).text == "hi"
+
+
 async def test_a_cookie_that_one_request_got_goes_with_no_other(endpoint: Endpoint, ask: Asker) -> None:
     endpoint.plays(Reply(text("hi").pieces, headers={"Set-Cookie": "who=alice; Path=/"}))
     model = ask.model()
@@ -460,6 +480,14 @@ async def test_it_is_not_halved_for_ever(endpoint: Endpoint, ask: Asker) -> None
             await ask(request_for(history), trim_retries=retries)
         assert failed.value.code == "context_length"
         assert len(endpoint.requests) - before == retries + 1
+
+
+async def test_nothing_is_left_out_because_of_another_error(endpoint: Endpoint, ask: Asker) -> None:
+    endpoint.plays(fails(400, said("unknown field top_q")))
+    history = [user(f"{n} " + "word " * 200, run_id=f"r{n}") for n in range(8)]
+    with pytest.raises(ModelError, match="top_q"):
+        await ask(request_for(history))
+    assert len(endpoint.requests) == 1
 
 
 async def test_what_cannot_become_shorter_is_sent_once(endpoint: Endpoint, ask: Asker) -> None:

@@ -51,11 +51,10 @@ class FunctionNames:
 
     def _assign(self, keys: set[_Key]) -> None:
         owners = Counter(name for _, name in keys)
-        builtin = {name for source, name in keys if source == "builtin"}
         late: list[_Key] = []
         for key in sorted(keys):
             source, name = key
-            own = source == "builtin" or (owners[name] == 1 and name not in builtin)
+            own = source == "builtin" or owners[name] == 1
             if own and _VALID.fullmatch(name) and name not in self._tools:
                 self._give(key, name)
             else:
