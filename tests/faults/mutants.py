@@ -587,3 +587,6 @@ def only_beginnings_of_secrets_are_held_back() -> None:
         return max(ends, default=0)
 
     replace(Scrubber, "held_back", lambda _: held_back)
+
+
+from tests.faults import mcp_mutants as mcp_mutants  # noqa: E402 (it registers its own, with what is above)
