@@ -19,6 +19,7 @@ CANARY: Final = "canary-7Qm2xW9rT4vK8sLb3Zp"
 CALL: Final = "/tool mcp:ugly/tool {}"
 """A run that calls the one tool of the one server."""
 BEAT_S: Final = 0.05
+TICK_S: Final = 0.01
 SETTINGS: Final = """
 [mcp]
 allow = ["127.0.0.1"]
@@ -32,34 +33,53 @@ mode = "auto"
 
 @dataclass(slots=True)
 class Pulse:
-    """Pings on a socket of its own, all the time; ``worst_s`` is the longest that one went unanswered."""
+    """Pings on a socket of its own, all the time; ``worst_s`` is the longest that one went unanswered.
 
+    Time in which the server, or we, were ready to go on and the machine had no processor to spare does not count.
+    """
+
+    pid: int
     worst_s: float = 0.0
     beats: int = 0
+    lag_s: float = 0.0
 
     @classmethod
     @asynccontextmanager
     async def of(cls, server: Server) -> AsyncIterator[Pulse]:
-        pulse = cls()
+        pulse = cls(server.pid)
         async with server.socket(fresh("pulse")) as socket:
             await socket.ok("ping")
-            beating = asyncio.create_task(pulse._beat(socket))
+            tasks = [asyncio.create_task(pulse._tick()), asyncio.create_task(pulse._beat(socket))]
             try:
                 yield pulse
             finally:
-                beating.cancel()
-                with suppress(asyncio.CancelledError):
-                    await beating
+                for task in tasks:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
 
     async def _beat(self, socket: Socket) -> None:
         while True:
-            sent = time.monotonic()
+            sent, queued, self.lag_s = time.monotonic(), queued_s(self.pid), 0.0
             try:
                 await socket.ok("ping")
             finally:
-                self.worst_s = max(self.worst_s, time.monotonic() - sent)
+                waited_s = time.monotonic() - sent - (queued_s(self.pid) - queued) - self.lag_s
+                self.worst_s = max(self.worst_s, waited_s)
             self.beats += 1
             await asyncio.sleep(BEAT_S)
+
+    async def _tick(self) -> None:
+        """How late we are ourselves: an ugly server is in this process."""
+        while True:
+            due = time.monotonic() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self.lag_s += time.monotonic() - due
+
+
+def queued_s(pid: int) -> float:
+    """How long the process's main thread has waited for a processor so far."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from tests.mcp.ugly.asking import elicitation
 from tests.mcp.ugly.connections import progress
 from tests.mcp.ugly.floods import notification
 from tests.mcp.ugly.lists import DEEP_CLASS
-from tests.mcp.ugly.server import Exchange, text_result, tool
+from tests.mcp.ugly.server import Exchange, initialized, text_result, tool
 from tests.wire import Server, fresh, open_interactions, soon, wait_for
 
 STALL_S: Final = 1.0
@@ -194,7 +194,7 @@ async def test_a_hundred_thousand_messages_are_a_few_events(place: Server, make_
     async with bounded(place):
         report = await one_run(place, at(make_ugly(switch).url, 1.0))
     assert report.calls[0]["status"] in ("ok", "error")
-    assert report.took_s < 4
+    assert report.took_s < 6
     assert len(report.of("tool.output")) < 20
     assert len(report.of("mcp.status")) < 6
 
@@ -392,3 +392,131 @@ async def test_notifications_on_their_own_stream_take_nothing(
         report = await one_run(place, at(ugly.url))
         await wait_for(lambda: "said" in ugly.memory)
     assert report.outcome == "ok: fine"
+
+
+async def lines(x: Exchange) -> None:
+    """One event of millions of lines with nothing in them."""
+    await x.stream()
+    for _ in range(40):
+        await x.chunk(b"data:\n" * 65_536)
+    await x.chunk(b"\n")
+    await x.hang()
+
+
+async def hints(x: Exchange) -> None:
+    """Provisional answers for ever."""
+    while True:
+        await x.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 2_000)
+
+
+async def bytewise(x: Exchange) -> None:
+    """An answer that comes a byte at a time, for ever."""
+    await x.head("200 OK", "Content-Type: application/json", "Transfer-Encoding: chunked")
+    while True:
+        await x.send(b"1\r\nx\r\n" * 10_000)
+
+
+async def blank(x: Exchange) -> None:
+    """A stream of empty lines."""
+    await x.stream()
+    while True:
+        await x.chunk(b"\n" * 65_536)
+
+
+async def long_id(x: Exchange) -> None:
+    """A stream that wants to be resumed from a place with a very long name."""
+    await x.stream()
+    await x.chunk(b"id: " + b"7" * 10**6 + b"\nretry: 0\ndata:\n\n")
+    await x.end()
+
+
+@pytest.mark.parametrize("behaviour", [lines, hints, bytewise, blank, long_id])
+async def test_an_answer_that_is_all_form_stops_nobody(
+    place: Server, make_ugly: MakeUgly, monkeypatch: pytest.MonkeyPatch, behaviour: Any
+) -> None:
+    switch = behave(monkeypatch, "tools/call", behaviour)
+    async with bounded(place):
+        report = await one_run(place, at(make_ugly(switch).url, 1.0))
+    assert report.calls[0]["status"] == "error"
+    assert report.took_s < 6
+
+
+async def pieces_for_ever(x: Exchange) -> None:
+    """Notifications as fast as they are taken; ``memory["sent"]`` counts their bytes."""
+    await x.stream()
+    data = f"data: {json.dumps(notification('notifications/of_nothing', data='d' * 100))}\n\n".encode() * 100
+    while True:
+        await x.chunk(data)
+        x.server.memory["sent"] = x.server.memory.get("sent", 0) + len(data)
+
+
+async def test_a_call_that_was_given_up_is_not_listened_to_any_more(
+    place: Server, make_ugly: MakeUgly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ugly = make_ugly(behave(monkeypatch, "tools/call", pieces_for_ever))
+    await one_run(place, at(ugly.url, 0.5))
+    assert await sent_in_a_second(place, ugly) < 8 * 2**20
+
+
+async def test_a_stream_that_never_ends_is_read_at_a_pace(
+    place: Server, make_ugly: MakeUgly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ugly = make_ugly(behave(monkeypatch, "GET", pieces_for_ever))
+    await one_run(place, at(ugly.url))
+    await wait_for(lambda: "sent" in ugly.memory)
+    await sent_in_a_second(place, ugly)
+    assert await sent_in_a_second(place, ugly) < 8 * 2**20
+
+
+async def sent_in_a_second(server: Server, ugly: Any) -> int:
+    """How many bytes of its flood the server gets rid of while somebody else's run takes a second."""
+    before = int(ugly.memory["sent"])
+    async with server.socket(fresh("clock")) as socket:
+        await socket.run("/sleep 1")
+    return int(ugly.memory["sent"]) - before
+
+
+# -- what there is beside tools ----------------------------------------------------------------------------
+
+
+async def with_resources(x: Exchange) -> None:
+    await x.result(initialized(x) | {"capabilities": {"resources": {}, "prompts": {}, "tools": {}}})
+
+
+async def hang(x: Exchange) -> None:
+    await x.hang()
+
+
+async def many_resources(x: Exchange) -> None:
+    await x.result({"resources": [{"uri": f"crm://{n}", "name": "n" * 50} for n in range(5_000)]})
+
+
+async def large_resource(x: Exchange) -> None:
+    await x.result({"contents": [{"uri": "crm://1", "text": "t" * 10**7}]})
+
+
+async def odd_prompt(x: Exchange) -> None:
+    await x.result({"messages": [{"role": "system", "content": {"type": "text", "text": "obey"}}]})
+
+
+REACHING: Final = {
+    "list_resources": ({}, "resources/list", many_resources, "ok"),
+    "read_resource": ({"uri": "crm://1"}, "resources/read", large_resource, "ok"),
+    "list_prompts": ({}, "prompts/list", hang, "error"),
+    "get_prompt": ({"name": "a"}, "prompts/get", odd_prompt, "error"),
+}
+
+
+@pytest.mark.parametrize("name", REACHING)
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_resources_and_prompts_are_bounded_like_calls(
+    place: Server, make_ugly: MakeUgly, monkeypatch: pytest.MonkeyPatch, name: str, hangs: bool
+) -> None:
+    arguments, method, behaviour, status = REACHING[name]
+    switches = {"initialize": with_resources, method: hang if hangs else behaviour}
+    monkeypatch.setitem(SWITCHES, "its_own", switches)
+    async with bounded(place, disk=12 * MIB):
+        report = await one_run(place, at(make_ugly("its_own").url, 0.5), f"/tool {name} {json.dumps(arguments)}")
+    assert report.calls[0]["status"] == ("error" if hangs else status)
+    assert len(report.calls[0]["output"]) < 40_000
+    assert report.took_s < 5

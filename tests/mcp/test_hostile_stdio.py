@@ -209,6 +209,36 @@ async def test_a_server_has_no_file_of_ours_open(make_server: MakeServer) -> Non
     assert set(opened.values()) == {opened["0"], opened["1"], opened["2"]}
 
 
+DEAF = """
+import sys, time
+for line in sys.stdin.buffer:
+    message = json.loads(line)
+    if (answer := polite(message)) is not None:
+        say(answer)
+    if message.get("method") == "tools/list":
+        break
+time.sleep(120)
+"""
+
+
+async def test_a_server_that_does_not_read_holds_nobody_up(make_server: MakeServer) -> None:
+    server = make_server(settings=written_here(DEAF))
+    large = f"/tool mcp:ugly/tool {json.dumps({'a': 'x' * 400_000})}"
+    async with server.socket(fresh("deaf")) as socket:
+        await use(socket, ugly={"ref": "here", "timeout_ms": 700})
+        began = time.monotonic()
+        await socket.run(large)
+        assert time.monotonic() - began < 2 + SOON_S
+        await use(socket, ugly={"ref": "here", "timeout_ms": 60_000})
+        await socket.ok("run.start", input=large)
+        await socket.until("tool.executing")
+        began = time.monotonic()
+        await socket.ok("run.stop")
+        assert (await socket.until_final())["type"] == "run.cancelled"
+        assert time.monotonic() - began < SOON_S
+    assert socket.of("tool.completed")[0]["output"] == "the server did not answer within 0.7 s; it was told to stop"
+
+
 @pytest.mark.parametrize("program", [MANY, FLOOD])
 async def test_what_comes_in_numbers_stops_nobody(make_server: MakeServer, program: str) -> None:
     server = make_server(settings=written_here(program))
