@@ -164,7 +164,7 @@ def test_names_of_the_protocol_are_kept_but_not_in_what_is_somebody_elses() -> N
         "tool": {"name": "terminal", "arguments": {"name": "[secret]"}},
         "title": "[secret]",
         "content": [{"type": "terminal", "text": "[secret]"}],
-        "tools": ["terminal"],
+        "tools": ["[secret]"],
     }
 
 

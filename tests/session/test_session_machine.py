@@ -71,6 +71,11 @@ patches: st.SearchStrategy[dict[str, Any]] = st.one_of(
             {"metadata": {"k": {"l": [1, None]}}},
             {"metadata": {"k": None}},
             {"unheard_of": 1},
+            {"mcp_servers": {"crm": {"url": "https://crm.example.com/", "headers": {"A": "a-secret-value"}}}},
+            {"mcp_servers": {"crm": {"url": "https://elsewhere.example.com/"}}},
+            {"mcp_servers": {"crm": {"headers": {"a": None, "B": {"set": True}}}}},
+            {"mcp_servers": {"crm": {"headers": {"a": {"set": True}}}}},
+            {"mcp_servers": {"crm": None}},
         ]
     ),
 )
@@ -395,6 +400,13 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def options_live_as_long_as_their_runs(self) -> None:
         assert set(self.world.session.options) == set(self.world.state.runs)
+
+    @invariant()
+    def secrets_are_those_that_the_configuration_tells_of(self) -> None:
+        servers = (self.world.state.config.mcp_servers or {}).items()
+        told = {f"mcp_servers/{name}/headers/{key.lower()}" for name, one in servers for key in one.headers or {}}
+        assert set(self.world.session.secrets) == told
+        assert not any(b"a-secret-value" in line for line in self.world.log)
 
     def somebody_reads(self, draw: Draw) -> None:
         """Guarantee 3: a snapshot and what follows it come to the same as everything, over its window."""
