@@ -509,6 +509,8 @@ async def test_what_cannot_become_shorter_is_sent_once(endpoint: Endpoint, ask: 
         ({"api_key": "env:HERMES_TESTS_NO_SUCH_KEY"}, "HERMES_TESTS_NO_SUCH_KEY, which is not set"),
         ({"api_key": "file:no-such-file"}, "api_key is to come from the file 'no-such-file'"),
         ({"api_key": "two\nlines"}, "one line"),
+        ({"api_key": "ünïcode"}, "plain ASCII"),
+        ({"api_key": " "}, "api_key is empty"),
         ({"headers": {"X-Key": "env:HERMES_TESTS_NO_SUCH_KEY"}}, "headers.X-Key"),
         ({"headers": {"Bad Name": "x"}}, "no header that can be set"),
         ({"headers": {"Content-Length": "7"}}, "no header that can be set"),

@@ -85,13 +85,23 @@ def request_headers(settings: EndpointSettings) -> dict[str, str]:
     for name, value in settings.headers.items():
         if not _HEADER.fullmatch(name) or name.lower() in _OF_HTTP:
             raise SettingsError(f"headers: {name!r} is no header that can be set")
-        found[name] = resolve(value, f"headers.{name}")
+        found[name] = _header(value, f"headers.{name}")
     if settings.api_key is not None:
-        found["Authorization"] = f"Bearer {resolve(settings.api_key, 'api_key')}"
+        found["Authorization"] = f"Bearer {_header(settings.api_key, 'api_key')}"
     wrong = sorted(_OURS & settings.options.keys())
     if wrong:
         raise SettingsError(f"options: {', '.join(wrong)} cannot be set there")
     return found
+
+
+def _header(value: str, what: str) -> str:
+    """What a header is to hold. Raises :class:`SettingsError`."""
+    secret = resolve(value, what).strip()
+    if not secret:
+        raise SettingsError(f"{what} is empty; leave it out if there is none")
+    if not (secret.isprintable() and secret.isascii()):
+        raise SettingsError(f"{what} holds characters that no HTTP header can carry; it is one line of plain ASCII")
+    return secret
 
 
 def secrets_of(url: httpx2.URL, headers: dict[str, str]) -> list[str]:
