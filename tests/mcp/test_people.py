@@ -137,6 +137,43 @@ async def test_always_holds_in_the_next_conversation_until_it_is_revoked(
         await socket.until_final()
 
 
+@pytest.mark.parametrize("scope", ["conversation", "always"])
+async def test_an_approval_is_not_for_another_server_that_takes_the_name(
+    host: Server, official: OfficialServer, older_process: OfficialServer, scope: str
+) -> None:
+    older_process.reset()
+    name = f"crm-{scope}"
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={name: crm(official)})
+        await socket.ok("run.start", input=call("counter"))
+        await socket.reply(await socket.asked(), option=scope)
+        await socket.until_final()
+        await configure(socket, mcp_servers={name: crm(older_process)})
+        await socket.ok("run.start", input=call("counter"))
+        asked = await socket.asked()
+        await socket.reply(asked, option="deny")
+        await socket.until_final()
+        assert not older_process.seen(tool="counter")
+
+
+async def test_rules_name_tools_of_servers(make_server: MakeServer, official: OfficialServer) -> None:
+    """The operator's come first, and a refusal of anybody's holds."""
+    rules = [{"tool": "mcp:crm/add_*", "decision": "allow"}, {"tool": "mcp:*/delete_*", "decision": "deny"}]
+    lines = "".join(
+        f'[[approvals.rules]]\ntool = "{rule["tool"]}"\ndecision = "{rule["decision"]}"\n' for rule in rules
+    )
+    host = make_server(settings=LOCAL + lines)
+    own = [{"tool": "mcp:crm/counter", "decision": "allow"}, {"tool": "delete_customer", "decision": "allow"}]
+    async with talking(host, official, approvals={"rules": own}) as socket:
+        script = [NOTE, call("counter"), call("delete_customer", customer_id="c1"), call("fail")]
+        await socket.ok("run.start", input="\n".join(script))
+        asked = await socket.asked()
+        assert asked["tool"]["name"] == "fail"
+        await socket.reply(asked, option="deny")
+        await socket.until_final()
+    assert [status for status, _ in calls(socket.log)] == ["ok", "ok", "denied", "denied"]
+
+
 async def test_edited_arguments_are_what_the_servers_schema_takes(socket: Socket, official: OfficialServer) -> None:
     await socket.ok("run.start", input=NOTE)
     asked = await socket.asked()
