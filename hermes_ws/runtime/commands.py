@@ -35,7 +35,7 @@ from hermes_ws.protocol.commands import (
     command_type,
 )
 from hermes_ws.protocol.control import CommandHelp, Ok
-from hermes_ws.protocol.values import Config, McpServerConfig, ToolDescription
+from hermes_ws.protocol.values import Config, InteractionTool, McpServerConfig, ToolDescription
 from hermes_ws.runtime.command_ids import Reply, digest, refusal
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
@@ -72,6 +72,8 @@ async def _do(runtime: Runtime, conversation: Conversation, command: Command, ca
     if conversation.too_heavy:
         await conversation.weigh()
     _check(runtime, conversation, command, caller)
+    if isinstance(command, InteractionReply) and command.arguments is not None:
+        await _check_edited(runtime, conversation, command, caller)
     if isinstance(command, ApprovalsRevoke):
         await _revoke(conversation, command, caller, reply)
     elif isinstance(command, ConversationFork):
@@ -140,8 +142,6 @@ def _check(runtime: Runtime, conversation: Conversation, command: Command, calle
             _check_reach(command, caller)
             policy.check_ceiling(config.approvals, runtime.settings.approvals)
             _check_servers(runtime, config, command, caller)
-        case InteractionReply(arguments=dict()):
-            _check_edited(runtime, conversation, command, caller)
         case _:
             pass
 
@@ -195,24 +195,35 @@ def _check_ref(runtime: Runtime, name: str, server: McpServerConfig) -> None:
             raise CommandError("not_permitted", message, path=f"{path}.env.{variable}")
 
 
-def _check_edited(runtime: Runtime, conversation: Conversation, command: InteractionReply, caller: Caller) -> None:
+async def _check_edited(
+    runtime: Runtime, conversation: Conversation, command: InteractionReply, caller: Caller
+) -> None:
     """Edited arguments must be what the tool takes, and come from somebody who might call it; the question stays
     open otherwise."""
     asked = conversation.session.state.interactions.get(command.interaction_id)
-    tool = None
-    if asked is not None and asked.tool is not None:
-        tool = runtime.toolboxes.of(conversation).of(asked.tool.source, asked.tool.name)
-    if tool is None or command.arguments is None:
+    if asked is None or asked.tool is None or command.arguments is None:
         return
-    if not policy.allowed(tool.description, None, [caller.principal.tools], ["*"]):
-        message = (
-            f"your credential does not go as far as {policy.qualified(tool.description)}; answer without arguments"
-        )
+    tool = await _edited_tool(runtime, conversation, asked.tool)
+    if not policy.allowed(tool, None, [caller.principal.tools], ["*"]):
+        message = f"your credential does not go as far as {policy.qualified(tool)}; answer without arguments"
         raise CommandError("not_permitted", message, path="$.arguments")
     try:
-        validate_arguments(tool.description, command.arguments)
+        validate_arguments(tool, command.arguments)
     except ToolError as problem:
         raise CommandError("invalid_answer", str(problem), path="$.arguments") from None
+
+
+async def _edited_tool(runtime: Runtime, conversation: Conversation, asked: InteractionTool) -> ToolDescription:
+    """The tool that is asked about; its server is started if need be, since only that knows what it takes."""
+    toolbox = runtime.toolboxes.of(conversation)
+    tool = toolbox.of(asked.source, asked.name)
+    if tool is None:
+        await toolbox.start()
+        tool = toolbox.of(asked.source, asked.name)
+    if tool is None:
+        message = f"the tool {asked.name} is not there now, so its arguments cannot be checked; answer without any"
+        raise CommandError("overloaded", message, path="$.arguments", retry_after_ms=5_000)
+    return tool.description
 
 
 # -- commands that reach beyond the session ------------------------------------------------------------

@@ -109,7 +109,7 @@ class Connection:
         self._scope = anyio.CancelScope()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._client: Client | None = None
-        self._watch = Watch()
+        self._watch = Watch(lambda: self.busy)
         self._words: deque[str] = deque(maxlen=1)
         self._exchanges: list[Exchange] = []
         self._speaks: str | None = None

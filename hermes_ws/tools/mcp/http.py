@@ -9,17 +9,17 @@ origin than the server's is not sent: it would carry the server's headers.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Final, cast
 
 import anyio
-import anyio.lowlevel
 import httpx2
 import msgspec
 
 from hermes_ws.tools.addresses import AllowList
 from hermes_ws.tools.guarded import AddressRefused, guarded_client
+from hermes_ws.tools.mcp.pace import Pace
 from hermes_ws.tools.mcp.settings import McpSettings
 from hermes_ws.tools.mcp.sift import too_many_values
 from hermes_ws.tools.mcp.target import Target
@@ -39,9 +39,10 @@ _END_LENGTH: Final = 3
 
 
 class Watch:
-    """What the server's answers have said beside their content."""
+    """What the server's answers have said beside their content. ``busy``: whether anybody waits for one."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        self.busy = busy
         self.unauthorized = False
         """It has refused the credentials (401)."""
         self.status = 0
@@ -71,7 +72,7 @@ def http_client(target: Target, watch: Watch, settings: McpSettings) -> httpx2.A
         AllowList(target.allow, setting="mcp.allow"),
         httpx2.Timeout(_WRITE_S, connect=_CONNECT_S, read=None),
         headers={**target.headers, "Accept-Encoding": "identity"},
-        around=lambda inner: _Watched(inner, origin, watch, settings),
+        around=lambda inner: _Watched(inner, origin, watch, settings, max(target.timeout_s, settings.start_timeout_s)),
     )
 
 
@@ -80,27 +81,37 @@ class _Message(msgspec.Struct):
 
     id: Any = None
     method: str | None = None
+    params: dict[str, Any] | None = None
 
 
 class _Watched(httpx2.AsyncBaseTransport):
     def __init__(
-        self, inner: httpx2.AsyncBaseTransport, origin: httpx2.URL, watch: Watch, settings: McpSettings
+        self,
+        inner: httpx2.AsyncBaseTransport,
+        origin: httpx2.URL,
+        watch: Watch,
+        settings: McpSettings,
+        patience_s: float,
     ) -> None:
         self._inner = inner
         self._origin = origin
         self._watch = watch
         self._settings = settings
+        self._patience_s = patience_s
+        self._pace = Pace(settings.messages_per_s)
         self._listen_at = 0.0
+        self._bodies: dict[str, _Bounded] = {}
+        """Answers to requests that are being read, by the requests' ids."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if not _same_origin(self._origin, request.url):
             raise AddressRefused("the server sent us on to another origin, which does not get its headers")
+        message = _read(request)
         if request.method == "GET":
-            await anyio.sleep_until(self._listen_at)
-            self._listen_at = anyio.current_time() + _AGAIN_S
-        elif not _wants_answer(request):
+            await self._listen(request)
+        elif message.id is None or message.method is None:
             request.extensions = {**request.extensions, "timeout": _short(request)}
-        response = await self._inner.handle_async_request(request)
+        response = await self._answered(request)
         self._watch.note(request, response)
         if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             await response.aclose()
@@ -108,8 +119,37 @@ class _Watched(httpx2.AsyncBaseTransport):
         streamed = response.headers.get("content-type", "").lower().startswith("text/event-stream")
         ends = _EVENT_END if streamed else None
         body = cast("httpx2.AsyncByteStream", response.stream)
-        response.stream = _Bounded(body, self._settings, ends, self._watch)
+        bounded = _Bounded(body, self._settings, ends, self._watch, self._pace)
+        response.stream = bounded
+        self._keep(message, bounded)
         return response
+
+    async def _listen(self, request: httpx2.Request) -> None:
+        """The SDK opens a stream of its own to listen; again and again, if the server closes it, and also for an answer
+        that nobody waits for any more."""
+        if "last-event-id" in request.headers and not self._watch.busy():
+            raise httpx2.RemoteProtocolError("nobody waits for what this stream would bring")
+        await anyio.sleep_until(self._listen_at)
+        self._listen_at = anyio.current_time() + _AGAIN_S
+
+    async def _answered(self, request: httpx2.Request) -> httpx2.Response:
+        """The answer, once its head is there: a server may send one preliminary answer after the other."""
+        try:
+            with anyio.fail_after(self._patience_s):
+                return await self._inner.handle_async_request(request)
+        except TimeoutError:
+            raise httpx2.ReadTimeout("no answer came in time") from None
+
+    def _keep(self, message: _Message, body: _Bounded) -> None:
+        """Whose answer it is. The SDK tells the server when a request was given up, but reads its answer on."""
+        for name in [name for name, other in self._bodies.items() if other.over]:
+            del self._bodies[name]
+        if message.method == "notifications/cancelled":
+            given_up = self._bodies.pop(repr((message.params or {}).get("requestId")), None)
+            if given_up is not None:
+                given_up.over = True
+        elif message.id is not None and message.method is not None:
+            self._bodies[repr(message.id)] = body
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -119,30 +159,41 @@ class _Bounded(httpx2.AsyncByteStream):
     """A body, or the events of a stream, each passed on when it is whole: one that is too large ends in an error."""
 
     def __init__(
-        self, stream: httpx2.AsyncByteStream, settings: McpSettings, ends: re.Pattern[bytes] | None, watch: Watch
+        self,
+        stream: httpx2.AsyncByteStream,
+        settings: McpSettings,
+        ends: re.Pattern[bytes] | None,
+        watch: Watch,
+        pace: Pace,
     ) -> None:
         self._stream = stream
         self._settings = settings
         self._ends = ends
         self._watch = watch
+        self._pace = pace
+        self.over = False
+        """It has been read, or nobody wants the rest."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         held = bytearray()
         async with aclosing(cast("AsyncGenerator[bytes]", self._stream.__aiter__())) as chunks:
             async for chunk in chunks:
+                if self.over:
+                    return
                 searched = max(0, len(held) - _END_LENGTH)
                 held += chunk
                 if len(held) > self._settings.message_bytes:
                     raise self._broken("the response is larger than mcp.message_bytes")
-                whole = max((end.end() for end in self._ends.finditer(held, searched)), default=0) if self._ends else 0
-                if whole:
-                    yield self._passed(bytes(held[:whole]))
-                    del held[:whole]
-                await anyio.lowlevel.checkpoint()  # the SDK spawns a task for every message: let them end
+                ends = [end.end() for end in self._ends.finditer(held, searched)] if self._ends else []
+                if ends:
+                    yield self._passed(bytes(held[: ends[-1]]))
+                    del held[: ends[-1]]
+                await self._pace.keep(1 + len(ends))
         yield self._passed(bytes(held))
 
     def _passed(self, message: bytes) -> bytes:
-        if too_many_values(message, self._settings.message_values):
+        lines = message.count(b"\n") if self._ends is not None else 0
+        if lines > self._settings.message_values or too_many_values(message, self._settings.message_values):
             raise self._broken("the response has more in it than mcp.message_values")
         return message
 
@@ -151,15 +202,15 @@ class _Bounded(httpx2.AsyncByteStream):
         return httpx2.RemoteProtocolError(reason)
 
     async def aclose(self) -> None:
+        self.over = True
         await self._stream.aclose()
 
 
-def _wants_answer(request: httpx2.Request) -> bool:
+def _read(request: httpx2.Request) -> _Message:
     try:
-        message = msgspec.json.decode(request.content, type=_Message)
+        return msgspec.json.decode(request.content, type=_Message)
     except (msgspec.MsgspecError, RecursionError, httpx2.RequestNotRead):
-        return False
-    return message.id is not None and message.method is not None
+        return _Message()
 
 
 def _short(request: httpx2.Request) -> dict[str, Any]:

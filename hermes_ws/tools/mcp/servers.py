@@ -139,9 +139,17 @@ class ConversationServers:
         if self._house.unreadable(name):
             self._tell(name, "auth_required", None, _UNREADABLE)
             return target
-        connection = await self._connection(name)
-        await connection.started()
+        connection = await self._started(name)
         return connection.target if connection.state == "auth_required" else None
+
+    async def _started(self, name: str) -> Connection:
+        """The connection, once it is there or has failed. Raises :class:`ToolError`."""
+        for _ in range(_TRIES):
+            connection = await self._connection(name)
+            await connection.started()
+            if connection.state != "stopped":  # which it is when the configuration changed meanwhile
+                return connection
+        raise ToolError(f"the configuration of the MCP server {name} changes too often")
 
     def configured(self) -> None:
         """The configuration has changed: let go of what it does not name, or names otherwise."""
@@ -172,6 +180,7 @@ class ConversationServers:
         async with self._lock(name):
             current = self._current.get(name)
             if current is not None and self._fits(name, current) and self._good(name, current):
+                current.target = target  # its times may be others by now
                 return current
             opened = await self._pool.connection(self._ref, target, self._changed, self._house.scrub)
             if current is not None:
@@ -244,8 +253,7 @@ class ConversationServers:
             if refused is not None:
                 await self._renew(name, refused, asker)
                 continue
-            connection = await self._connection(name)
-            await connection.started()
+            connection = await self._started(name)
             try:
                 if connection.state != "ready":
                     raise ToolError(f"the MCP server {name} cannot be used: {connection.error or connection.state}")

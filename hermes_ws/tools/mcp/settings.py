@@ -64,6 +64,8 @@ class McpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Size of one message from a server; a larger one ends the connection."""
     message_values: AtLeastOne = 100_000
     """JSON values in one message from a server; one with more ends the connection."""
+    messages_per_s: AtLeastOne = 500
+    """Messages of one server, and pieces they come in, that are read in a second; the rest waits."""
     blocks: AtLeastOne = 1_000
     """Parts of one result; further ones are left out, and the model is told."""
     structured_bytes: AtLeastOne = 65_536

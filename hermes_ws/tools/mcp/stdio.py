@@ -22,6 +22,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from hermes_ws.errors import ToolError
 from hermes_ws.tools.leftovers import MARKER, end_marked
+from hermes_ws.tools.mcp.pace import Pace
 from hermes_ws.tools.mcp.settings import McpSettings
 from hermes_ws.tools.mcp.sift import too_many_values
 from hermes_ws.tools.mcp.target import Target
@@ -102,7 +103,7 @@ async def _pump_out(
 ) -> None:
     """Lines of the server to messages, until it has no more or one is too large."""
     assert process.stdout is not None
-    line = bytearray()
+    line, pace = bytearray(), Pace(settings.messages_per_s)
     with suppress(anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
         while len(line) <= settings.message_bytes:
             first, *rest = (await process.stdout.receive(_READ_BYTES)).split(b"\n")
@@ -111,6 +112,7 @@ async def _pump_out(
                 if too_many_values(line, settings.message_values):
                     ended("it sent a message with more in it than mcp.message_values")
                     return
+                await pace.keep(1)
                 await _pass_on(bytes(line), incoming)
                 line = bytearray(following)
         ended("it sent a message larger than mcp.message_bytes")
