@@ -121,6 +121,8 @@ async def test_the_filesystem_server_stays_where_it_may(
         script = [call("read_text_file", path=str(tmp_path / name)) for name in ("shared/in.txt", "out.txt")]
         inside, outside = await use(socket, "files", *script)
         assert inside == ("ok", "inside")
+        started = socket.of("tool.started")[0]
+        assert (started["title"], started["annotations"]["read_only"]) == ("Read Text File", True)
         assert outside[0] == "error"
         assert "Access denied" in outside[1]
         await configure(socket, approvals={"mode": "ask"})

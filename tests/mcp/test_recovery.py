@@ -212,6 +212,48 @@ async def test_a_retried_run_goes_on_after_the_calls_that_were_made(
     assert made(official, "add_note") == 1
 
 
+async def test_many_conversations_killed_at_any_moment_do_nothing_twice_and_finish(
+    crashing: Crashing, official: OfficialServer
+) -> None:
+    """Whatever each was doing: what was written was written once, or the model is told that it may have been."""
+    conversations = [fresh() for _ in range(10)]
+    config = {"mcp_servers": {"crm": crm(official)}, **AUTO}
+    host = crashing.start()
+    for n, conversation in enumerate(conversations):
+        await host.post(conversation, {"type": "conversation.configure", "config": config})
+        await host.post(conversation, command("run.start", input=script_of(conversation, start=n)))
+    for left in (2, 5, 8):
+        await wait_for(lambda left=left: len(official.seen(kind="effect")) >= 3 * left)  # type: ignore[misc]
+        host.kill()
+        host = crashing.start()
+    effects = []
+    for conversation in conversations:
+        log = await finished(host, conversation)
+        assert one(log, "run.completed")["output"] == conversation
+        effects += [(event["status"], event["arguments"]["text"]) for event in ended(log, "add_note")]
+        assert {event["status"] for event in ended(log, "set_note") + ended(log, "find_customer")} == {"ok"}
+    made = [entry["text"] for entry in official.seen(kind="effect", tool="add_note")]
+    assert len(made) == len(set(made)), "something was written twice"
+    assert {status for status, _ in effects} <= {"ok", "interrupted"}
+    assert {text for status, text in effects if status == "ok"} <= set(made)
+    assert len(effects) == 3 * len(conversations)
+
+
+def script_of(conversation: str, *, start: int) -> str:
+    """Three notes, and what may be repeated between them; not all conversations do the same at the same time."""
+    lines = [f"/sleep {start * 0.07:.2f}"]
+    for n in range(3):
+        lines += [call("add_note", customer_id="c1", text=f"{conversation} {n}"), call("find_customer")]
+        lines += [call("set_note", customer_id="c2", text=f"{conversation} {n}"), call("slow", seconds=0.1, steps=1)]
+    return "\n".join([*lines, f"/say {conversation}"])
+
+
+def ended(log: list[Json], tool: str) -> list[Json]:
+    """The ends of the calls of a tool, with their arguments."""
+    arguments = {event["call_id"]: event["arguments"] for event in of(log, "tool.started")}
+    return [event | {"arguments": arguments[event["call_id"]]} for event in of(log, "tool.completed", name=tool)]
+
+
 # -- people --------------------------------------------------------------------------------------------------
 
 
@@ -319,3 +361,22 @@ async def test_a_form_that_expired_while_nobody_was_there_is_cancelled(
     assert [event["outcome"] for event in of(log, "interaction.resolved")] == ["expired"]
     assert server.memory["answers"][-1]["result"]["action"] == "cancel"
     assert one(log, "run.completed")["output"] == "went on"
+
+
+async def test_a_page_that_people_were_sent_to_is_not_opened_twice(crashing: Crashing, make_ugly: MakeUgly) -> None:
+    server = make_ugly("login_required")
+    host, conversation = crashing.start(), fresh()
+    async with host.socket(conversation) as socket:
+        await configure(socket, mcp_servers={"ugly": {"url": server.url}}, **AUTO)
+        await socket.ok("run.start", input=f"{call('tool')}\n{ON}")
+        asked = await socket.asked()
+    host.kill()
+    host = crashing.start()
+    async with host.socket(conversation, after=0) as socket:
+        await socket.greeted()
+        assert open_interactions(socket.log) == [asked]
+        await wait_for(lambda: server.methods().count("tools/call") == 2)
+        await socket.reply(asked, option="decline")
+    log = await finished(host, conversation)
+    one(log, "interaction.requested")
+    assert "declined" in one(log, "tool.completed")["output"]
