@@ -170,7 +170,7 @@ def tools_that_appear_appear_for_all() -> None:
 # -- rotation ------------------------------------------------------------------------------------------------
 
 
-@mutant(11, ISOLATION + "test_a_rotation_in_the_middle_of_the_load_holds_from_the_next_call_on")
+@mutant(11, ISOLATION + "test_a_rotation_in_the_middle_of_the_load_holds_from_the_next_call_on[http]")
 def a_connection_outlives_its_headers() -> None:
     _known_by("server", "url", "transport")
 

@@ -14,7 +14,7 @@ from tests.faults.launch import CLOCK
 from tests.mcp.conftest import MakeUgly
 from tests.mcp.gateway import AUTO_SETTINGS, configure, crm, outputs, results, status, told
 from tests.mcp.running import OfficialServer
-from tests.mcp.witness import Json
+from tests.mcp.ugly.server import Exchange, Json, switch, text_result
 from tests.wire import Server, Socket, fresh, open_interactions, soon
 
 ADD = '/tool add {"a": 1, "b": 2}'
@@ -493,6 +493,56 @@ async def test_a_403_is_an_error_and_no_question(gateway: Server, make_ugly: Mak
         await socket.run("/tool tool {}")
         assert socket.of("interaction.requested") == []
         assert "403" in outputs(socket.log)[0]
+
+
+@switch("refuses_to_be_listened_to", "GET")
+async def refuse_stream(x: Exchange) -> None:
+    """Lets nobody listen, and breaks in every call."""
+    await x.answer(b"no", status="401 Unauthorized", content_type="text/plain")
+
+
+@switch("refuses_to_be_listened_to", "tools/call")
+async def break_in_call(x: Exchange) -> None:
+    await x.answer(b"broken", status="500 Internal Server Error", content_type="text/plain")
+
+
+async def test_a_call_that_broke_is_not_made_again_because_something_else_was_refused(
+    gateway: Server, make_ugly: MakeUgly
+) -> None:
+    server = make_ugly("refuses_to_be_listened_to")
+    async with gateway.socket(fresh()) as socket:
+        await configure(socket, crm(server.url, "known"))
+        await began(socket, "/tool tool {}\n/tool tool {}")
+        async with soon():
+            while not socket.of("run.completed") and not socket.of("interaction.requested"):
+                await socket.recv()
+        assert socket.of("interaction.requested") == []
+        assert [event["status"] for event in results(socket.log)] == ["error", "error"]
+    assert server.methods().count("tools/call") == 2
+
+
+@switch("refuses_one_and_breaks_the_other", "tools/call")
+async def refuse_or_break(x: Exchange) -> None:
+    """The one called "refused" is; the other has done what it does, and then breaks."""
+    if x.params["arguments"].get("refused") and x.headers["authorization"] == "Bearer wrong":
+        await x.answer(b"no", status="401 Unauthorized", content_type="text/plain")
+    elif x.params["arguments"].get("refused"):
+        await x.result(text_result("fine"))
+    else:
+        await break_in_call(x)
+
+
+async def test_calls_side_by_side_are_judged_each_by_its_own_answer(gateway: Server, make_ugly: MakeUgly) -> None:
+    server = make_ugly("refuses_one_and_breaks_the_other")
+    async with gateway.socket(fresh()) as socket:
+        await configure(socket, crm(server.url, "wrong"))
+        breaking = ["/tool tool {}"] * 4
+        await began(socket, "\n/par\n".join(['/tool tool {"refused": true}', *breaking]))
+        await socket.reply(await asked_for_credentials(socket), "right")
+        await socket.until_final()
+        assert sorted(event["status"] for event in results(socket.log)) == ["error"] * 4 + ["ok"]
+    made = [entry["message"]["params"]["arguments"] for entry in server.seen if entry["method"] == "tools/call"]
+    assert made.count({}) == 4
 
 
 async def test_tools_list_does_not_ask_and_says_what_is_wrong(gateway: Server, official: OfficialServer) -> None:

@@ -14,7 +14,7 @@ from tests.mcp.conftest import MakeOfficial, MakeUgly
 from tests.mcp.gateway import AUTO_SETTINGS, configure, crm, outputs, requests_by, results, settled, status, told
 from tests.mcp.running import OfficialServer
 from tests.mcp.ugly.server import Exchange, Json, initialized, switch, text_result, tool
-from tests.wire import Server, Socket, fresh, soon
+from tests.wire import Server, Socket, fresh, soon, wait_for
 
 CONVERSATIONS = 8
 STEPS = 8
@@ -239,21 +239,22 @@ def expect_rotated(log: list[Json], seen: dict[str, str], first: str) -> None:
         assert int(used) in range(began, ended + 1), (event, used, began, ended)
 
 
+@pytest.mark.parametrize("transport", ["http", "sse"])
 async def test_a_rotation_in_the_middle_of_the_load_holds_from_the_next_call_on(
-    gateway: Server, official: OfficialServer
+    gateway: Server, official: OfficialServer, transport: str
 ) -> None:
     rounds = 6
     official.tokens(*[f"token-{n}" for n in range(rounds + 1)])
-    conversation = fresh()
+    conversation, url = fresh(), official.url if transport == "http" else official.sse_url
     async with gateway.socket(conversation, from_="start") as socket, gateway.socket(conversation) as other:
-        await configure(socket, crm(official.url, "token-0"))
+        await configure(socket, crm(url, "token-0", transport=transport))
         steps = [together(*[note(f"{step}/{n}") for n in range(TOGETHER)]) for step in range(20)]
         run = await socket.ok("run.start", input="\n".join(steps))
         for n in range(1, rounds + 1):
-            await socket.until("tool.completed")
-            await configure(other, crm(official.url, f"token-{n}"))
+            await socket.until("step.completed")
+            await configure(other, crm(url, f"token-{n}"))
         await socket.until_final(run["run_id"])
-        assert [output for output in outputs(socket.log) if output != "noted"] == []
+        assert [output for output in outputs(socket.log) if not output.endswith("noted")] == []
         log = [event for event in socket.log if event["type"] != "conversation.configured" or event["version"] > 1]
     arguments = {event["call_id"]: event["arguments"] for event in socket.of("tool.started")}
     by_note = {
@@ -329,6 +330,37 @@ async def test_conversations_that_take_turns_in_memory_keep_to_their_own(
             log = await settled(gateway, conversation, together(note(token), note(token)))
             assert {event["status"] for event in results(log)} == {"ok"}
     assert notes_by(official) == {"ada": ["ada"] * 6, "bob": ["bob"] * 6}
+
+
+async def test_runs_that_a_crash_of_ours_cut_off_go_on_with_their_own_tokens(
+    make_server: MakeServer, official: OfficialServer
+) -> None:
+    gateway = make_server(settings=AUTO_SETTINGS)
+    tokens = [f"token-{n}" for n in range(4)]
+    official.tokens(**{token: customer_of(token) for token in tokens})
+    conversations = {token: fresh() for token in tokens}
+    for token, conversation in conversations.items():
+        await gateway.post(conversation, {"type": "conversation.configure", "config": crm(official.url, token)})
+        step = together(("set_note", {"customer_id": token, "text": token}), ("find_customer", {}))
+        await gateway.post(conversation, {"type": "run.start", "input": "\n".join([step] * 10)})
+    await wait_for(lambda: all(written(official, token) for token in tokens))
+    gateway.kill()
+    again = make_server(settings=AUTO_SETTINGS, data=gateway.data)
+    for token, conversation in conversations.items():
+        async with again.socket(conversation, from_="start") as socket:
+            await socket.until_final()
+            found = [
+                event["structured"]["customers"]
+                for event in results(socket.log)
+                if event["status"] == "ok" and event["name"] == "find_customer"
+            ]
+            assert found == [customer_of(token)["customers"]] * 10
+    assert {token: set(texts) for token, texts in notes_by(official).items()} == {token: {token} for token in tokens}
+
+
+def written(official: OfficialServer, token: str) -> list[Json]:
+    notes: list[Json] = official.tenants()[token]["notes"]
+    return notes
 
 
 # -- copies --------------------------------------------------------------------------------------------------
