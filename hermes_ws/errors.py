@@ -141,8 +141,8 @@ class AgentError(HermesError):
 class ModelError(AgentError):
     """The model endpoint refused or broke. ``retry_after_s`` is what the endpoint asked for, if it did.
 
-    ``retryable`` None: what the code says. ``again``: whether the same call may simply be made once more (None: if it is
-    retryable); a model that has begun to speak may be retried by a person, but does not repeat itself.
+    ``retryable`` None: what the code says. ``again``: whether the same call may simply be made once more (None: if it
+    is retryable); a model that has begun to speak may be retried by a person, but does not repeat itself.
     """
 
     def __init__(

@@ -218,9 +218,12 @@ _LABELS: Final[tuple[tuple[Scope, str], ...]] = (
 _PLAIN_COMMAND: Final = re.compile(r"[\w./@%+=:,-]+( [\w./@%+=:,-]+)*")
 
 
-def approval_options(tool: ToolDescription, arguments: dict[str, Any], settings: ApprovalSettings) -> list[Option]:
-    """The ways to answer an approval. Each wider one shows the rule that it would remember."""
-    rule = remembered_rule(tool, arguments, settings)
+def approval_options(
+    tool: ToolDescription, arguments: dict[str, Any], settings: ApprovalSettings, server: str | None = None
+) -> list[Option]:
+    """The ways to answer an approval. Each wider one shows the rule that it would remember. ``server``: where a tool of
+    an MCP server is."""
+    rule = msgspec.structs.replace(remembered_rule(tool, arguments, settings), server=server)
     wide = [
         Option(id=scope, label=label, kind="allow", scope=scope, rule=None if scope == "once" else rule)
         for scope, label in _LABELS

@@ -343,7 +343,7 @@ class Session(Reports):
 def _rule_for(rule: Rule, edited: dict[str, Any] | None) -> Rule:
     """What an approval remembers. A rule that was for the arguments as shown is, once they were edited, for the edited
     ones: never for those that somebody edited away."""
-    return rule if edited is None or rule.match is None else Rule(tool=rule.tool, match=edited)
+    return rule if edited is None or rule.match is None else msgspec.structs.replace(rule, match=edited)
 
 
 def _check_input(value: Input) -> None:

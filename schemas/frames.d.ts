@@ -1335,6 +1335,11 @@ export interface Rule {
   tool: string;
   /** Arguments that must be equal; those not named may be anything. */
   match?: Record<string, unknown>;
+  /**
+   * For a tool of an MCP server: the address, or the operator's name, of the server it was given for.
+   * Another server that takes its name does not inherit it.
+   */
+  server?: string;
 }
 
 /** The active run, as a snapshot has it. */

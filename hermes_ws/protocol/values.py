@@ -213,6 +213,9 @@ class Rule(Value, frozen=True, kw_only=True):
     """Source-qualified name, such as ``builtin:terminal``."""
     match: dict[str, Any] | None = None
     """Arguments that must be equal; those not named may be anything."""
+    server: str | None = None
+    """For a tool of an MCP server: the address, or the operator's name, of the server it was given for. Another server
+    that takes its name does not inherit it."""
 
 
 class Option(Value, frozen=True, kw_only=True):

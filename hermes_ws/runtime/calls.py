@@ -194,7 +194,8 @@ class Call(ToolContext):
         return Outcome("denied", f"Denied: {reason}.{comment}")
 
     def _question(self, tool: ToolDescription, judgement: policy.Judgement) -> Ask:
-        command = self._arguments.get("command")
+        command, permissions = self._arguments.get("command"), self._workshop.permissions
+        place = permissions.place(tool, self._conversation.session.state.config)
         return Ask(
             kind="approval",
             title=f"Allow {tool.title}?",
@@ -207,7 +208,7 @@ class Call(ToolContext):
                 arguments=self._arguments,
                 risk=judgement.risk,
             ),
-            options=policy.approval_options(tool, self._arguments, self._workshop.permissions.approvals),
+            options=policy.approval_options(tool, self._arguments, permissions.approvals, place),
             editable=True,
             digest=policy.digest(self._arguments),
             on_expire=OnExpire(option="deny"),

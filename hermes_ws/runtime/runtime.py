@@ -29,19 +29,15 @@ from hermes_ws.decisions import (
     Effect,
     Reconfigured,
     RememberRule,
-    RunOptions,
     SessionLimits,
     StartRun,
     StopRun,
 )
-from hermes_ws.entities import ToolCall
 from hermes_ws.errors import AgentError, CommandError, IllegalTransition, StoreError
 from hermes_ws.policy import ApprovalSettings
-from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
-from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.control import GoAway
-from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
+from hermes_ws.protocol.values import ErrorInfo
 from hermes_ws.reports import RecoveryReason
 from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.calls import Workshop
@@ -49,6 +45,7 @@ from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.images import Images
+from hermes_ws.runtime.loading import add_deltas, end_leftovers, folded
 from hermes_ws.runtime.permissions import AgentTerms, Permissions
 from hermes_ws.runtime.readers import Reader, ReaderSettings
 from hermes_ws.runtime.slots import Slot
@@ -59,12 +56,11 @@ from hermes_ws.runtime.work import RETAKE_FIRST_S, RETAKE_MAX_S, Drops, Work
 from hermes_ws.scrub import Scrubber
 from hermes_ws.session import Session
 from hermes_ws.state import State
-from hermes_ws.store.base import ConversationRef, Loaded, Store, StoredEvent
+from hermes_ws.store.base import ConversationRef, Loaded, Store
 from hermes_ws.store.blobs import Blobs, BlobSettings
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.vault import Vault
 from hermes_ws.tools.base import Tool, ToolSettings
-from hermes_ws.tools.leftovers import end_marked, mark
 from hermes_ws.tools.mcp.settings import McpSettings, OperatorServer
 
 __all__ = ["Runtime", "RuntimeSettings", "new_id"]
@@ -78,7 +74,6 @@ CLOCK_JUMP_MS = 1_500
 """More than this between two beats, by the wall clock against the steady one, and somebody has set the clock."""
 FORGET_DROPS_S = 600.0
 """After so long without a failed commit, waits begin at the first again."""
-DELTA_PAGE, DELTA_PAGE_BYTES = 10_000, 8_388_608
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,21 +102,6 @@ class RuntimeSettings:
 def new_id(prefix: str) -> str:
     """A fresh id, unguessable and unique everywhere."""
     return f"{prefix}_{secrets.token_hex(10)}"
-
-
-def _begins(event: StoredEvent) -> bool:
-    """Whether no delta before it matters to what came after."""
-    return isinstance(decode_event(event.data), (ev.StepStarted, ev.RunStarted))
-
-
-async def _end_leftovers(conversation: Conversation) -> None:
-    """End the processes of calls that were running when an earlier server died."""
-    run = conversation.session.state.active
-    for call in run.open.values() if run is not None else ():
-        if isinstance(call, ToolCall) and call.status == "executing":
-            count = await end_marked(mark(call.run_id, call.call_id))
-            if count:
-                log.warning("call.left_processes", call_id=call.call_id, ended=count)
 
 
 def _stop_reason(returned: Any) -> StopReason:
@@ -256,9 +236,9 @@ class Runtime:
                 if row.run_id in self._work:  # its commit failed here, and its agent is still letting go
                     await self._work[row.run_id].over.wait()
             if loaded is not None and any(row.status != "queued" for row in loaded.runs):
-                await self._add_deltas(ref, loaded)
+                await add_deltas(self.store, ref, loaded)
             conversation = self._fold(ref, loaded)
-            await _end_leftovers(conversation)
+            await end_leftovers(conversation)
         except Exception as error:  # whoever waits gets it
             damaged = isinstance(error, (msgspec.MsgspecError, UnicodeDecodeError, IllegalTransition))
             known = error if isinstance(error, StoreError) else StoreError(f"the log of it cannot be folded: {error}")
@@ -279,42 +259,19 @@ class Runtime:
         else:
             conversation.take_up()
 
-    async def _add_deltas(self, ref: ConversationRef, loaded: Loaded) -> None:
-        """An agent died at work: what it had said and printed in its last step is in no final, only in deltas."""
-        begun = next((n for n, e in enumerate(reversed(loaded.events)) if _begins(e)), len(loaded.events))
-        del loaded.events[len(loaded.events) - begun :]
-        reached = loaded.events[-1].seq if loaded.events else 0
-        while reached < loaded.head:
-            page = await self.store.read(ref, after=reached, limit=DELTA_PAGE, max_bytes=DELTA_PAGE_BYTES)
-            loaded.events += page
-            reached = page[-1].seq if page else loaded.head
-
     def _fold(self, ref: ConversationRef, loaded: Loaded | None) -> Conversation:
-        state, options = State(ref.conversation_id), dict[str, RunOptions]()
-        rules: list[ApprovalRule] = []
-        kept: dict[str, str] = {}
-        unreadable: set[str] = set()
-        if loaded is not None:
-            for event in loaded.events:
-                state.skip(event.seq - 1)
-                state.apply(decode_event(event.data))
-            state.skip(loaded.head)
-            state.epoch = loaded.epoch
-            options = {row.run_id: msgspec.json.decode(row.options, type=RunOptions) for row in loaded.runs}
-            rules = [msgspec.json.decode(row.data, type=ApprovalRule) for row in loaded.rules]
-            kept, unreadable = self.vault.open_all(ref, loaded.secrets)
+        kept = folded(ref, loaded, self.vault)
 
         def make_session() -> Session:
-            fresh = state if state.epoch is not None else State(ref.conversation_id)
             return Session(
-                fresh,
+                kept.state if kept.state.epoch is not None else State(ref.conversation_id),
                 new_id=new_id,
                 limits=self.settings.sessions,
                 resolve_agent=self.resolve_agent,
                 preview_bytes=self.settings.tools.preview_bytes,
-                options=options,
+                options=kept.options,
                 fingerprint=lambda name, value: self.vault.fingerprint(ref, name, value),
-                secrets=kept,
+                secrets=kept.secrets,
                 scrubber=self.scrubber,
             )
 
@@ -326,8 +283,8 @@ class Runtime:
             tail_bytes=self.settings.readers.tail_bytes,
             floor=loaded.floor if loaded else 1,
             log_bytes=loaded.bytes if loaded else 0,
-            rules=rules,
-            unreadable_secrets=unreadable,
+            rules=kept.rules,
+            unreadable_secrets=kept.unreadable,
         )
 
     def resolve_agent(self, name: str | None, model: str | None) -> tuple[str, str]:

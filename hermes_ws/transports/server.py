@@ -78,7 +78,7 @@ def make_agents(tables: Mapping[str, dict[str, Any]]) -> dict[str, Agent]:
             raise SettingsError(f"[agents.{name}] kind {kind!r} is not installed; there are {', '.join(sorted(kinds))}")
         try:
             agents[name] = kinds[kind].load()(rest)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, SettingsError) as error:
             raise SettingsError(f"[agents.{name}] {error}") from None
     return agents
 

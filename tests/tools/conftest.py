@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from hermes_ws.protocol.values import Choice
+from hermes_ws.protocol.values import Choice, ImagePart
 from hermes_ws.tools.base import NobodyAnswered, ToolSettings
 
 
@@ -27,6 +27,8 @@ class Context:
     def __init__(self, workdir: Path) -> None:
         self.conversation_id = "demo"
         self.run_id = "run_1"
+        self.principal = "owner"
+        self.metadata: dict[str, Any] = {}
         self.call_id = f"call_{uuid.uuid4().hex}"
         self.workdir = workdir
         self.settings = ToolSettings()
@@ -58,6 +60,17 @@ class Context:
         if isinstance(self.answer, NobodyAnswered):
             raise self.answer
         return self.answer
+
+    async def form(
+        self, title: str, message: str, *, schema: dict[str, Any] | None = None, url: str | None = None
+    ) -> dict[str, Any] | None:
+        raise AssertionError("no built-in tool has forms")
+
+    async def credential(self, server: str, header: str) -> bool:
+        raise AssertionError("no built-in tool needs credentials")
+
+    async def image(self, data: bytes) -> ImagePart:
+        raise AssertionError("no built-in tool has images")
 
     def configure(self, **changes: Any) -> None:
         self.settings = msgspec.structs.replace(self.settings, **changes)

@@ -273,7 +273,7 @@ async def test_nothing_is_leaked_over_many_calls(ctx: Context) -> None:
 
 
 async def test_where_there_is_no_pidfd_the_exit_is_polled_for(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_open_pidfd", lambda pid: None)
+    monkeypatch.setattr(process, "open_pidfd", lambda pid: None)
     assert (await run(ctx, "echo x; exit 4")).structured == {"exit_code": 4}
     assert (await run(ctx, "sleep 60", timeout_s=0.1)).structured == {"exit_code": -15, "timed_out": True}
 

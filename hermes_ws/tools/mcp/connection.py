@@ -54,6 +54,13 @@ _EPITAPH_S: Final = 2.0
 """For a connection that broke to say why."""
 _NO_CONNECTION: Final = "All connection attempts failed"
 _HIDDEN_STATUS: Final = "Server returned an error response"
+_HINTS: Final = {
+    ("http", 404): "; is there an MCP server at that path?",
+    ("http", 405): '; an older server? Try "transport": "sse"',
+    ("sse", 400): '; a newer server? Leave "transport" out',
+    ("sse", 404): "; is there an MCP server at that path?",
+    ("sse", 405): '; a newer server? Leave "transport" out',
+}
 _CLOSED: Final = ("Connection closed", "SSE stream")
 """How the SDK's own errors of a closed connection begin; servers use the same code for what they like."""
 _ABANDONED: Final = 10
@@ -399,7 +406,10 @@ class Connection:
         text, status = explained(error), self._watch.status
         if text == _NO_CONNECTION:
             return f"{urlsplit(self.target.url).netloc} cannot be reached"
-        return f"{text} (HTTP {status})" if status and text == _HIDDEN_STATUS else text
+        if status and (text == _HIDDEN_STATUS or error_is(error, types.METHOD_NOT_FOUND)):
+            text = f"it answered with HTTP {status}"
+        hint = _HINTS.get((self.target.transport, status), "") if self.state == "starting" else ""
+        return text + hint
 
     async def _on_elicitation(
         self, context: ClientRequestContext, params: types.ElicitRequestParams
@@ -428,6 +438,11 @@ def _url_wanted(error: MCPError) -> Exception:
         return UrlElicitationRequiredError.from_error(error.error)
     except Exception:  # noqa: BLE001 (the SDK's way to say that what came is not what it should be)
         return ToolError("the server wants something done in a browser, and does not say what")
+
+
+def error_is(error: BaseException, code: int) -> bool:
+    """Whether it is this error of the protocol."""
+    return isinstance(error, MCPError) and error.code == code
 
 
 def explained(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -20,7 +21,8 @@ from pydantic import TypeAdapter
 
 __all__ = ["Sieve", "SiftedStream", "sifted_transport", "too_many_values"]
 
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[,{\[]', re.DOTALL)
+"""Strings, to pass over them, and what stands before a value."""
 _NUMBERS: Final = ("progress", "total")
 
 
@@ -122,10 +124,10 @@ def _text(note: str) -> dict[str, str]:
 
 def too_many_values(message: bytes | bytearray, most: int) -> bool:
     """Whether JSON holds more values than ``most``: what takes long is not its size but how much it is made of."""
-    if len(message) <= most:
+    if sum(message.count(mark) for mark in (b",", b"{", b"[")) <= most:
         return False
-    bare = _STRING.sub(b"", message)
-    return sum(bare.count(mark) for mark in (b",", b"{", b"[")) > most
+    marks = (token for token in _TOKEN.finditer(message) if token[0][:1] != b'"')
+    return next(islice(marks, most, None), None) is not None
 
 
 def _is_number(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -127,13 +128,16 @@ class _ListResources(_Reaching):
         )
 
     async def do(self, connection: Connection, ctx: ToolContext, arguments: dict[str, Any]) -> ToolResult:
+        from mcp.shared.exceptions import MCPError
+
         lines: list[str] = []
 
         async def listing(client: Any, _: Any) -> None:
             for resource in (await client.list_resources()).resources[:_LISTED]:
                 lines.append(_line(resource.uri, resource.name, resource.description))
-            for template in (await client.list_resource_templates()).resource_templates[:_LISTED]:
-                lines.append(_line(template.uri_template, template.name, template.description))
+            with suppress(MCPError):  # many have no templates, and no list of them
+                for template in (await client.list_resource_templates()).resource_templates[:_LISTED]:
+                    lines.append(_line(template.uri_template, template.name, template.description))
 
         await connection.exchange(ctx, listing)
         return ToolResult(output="\n".join(lines) or "There are none.")
