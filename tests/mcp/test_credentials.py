@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.conftest import MakeServer
-from tests.faults.launch import CLOCK
+from tests.faults.launch import CLOCK, SLOW_DISK
 from tests.mcp.conftest import MakeUgly
 from tests.mcp.gateway import AUTO_SETTINGS, configure, crm, outputs, results, status, told
 from tests.mcp.running import OfficialServer
-from tests.mcp.ugly.server import Exchange, Json, switch, text_result
-from tests.wire import Server, Socket, fresh, open_interactions, soon
+from tests.mcp.ugly.server import Exchange, Json, initialize, switch, text_result
+from tests.wire import Server, Socket, fresh, open_interactions, soon, wait_for
 
 ADD = '/tool add {"a": 1, "b": 2}'
 NOTE = '/tool add_note {"customer_id": "c1", "text": "n"}'
@@ -58,6 +59,11 @@ async def told_state(socket: Socket, state: str) -> None:
 async def began(socket: Socket, script: str) -> str:
     run_id: str = (await socket.ok("run.start", input=script))["run_id"]
     return run_id
+
+
+async def refuse(x: Exchange) -> None:
+    """A plain 401."""
+    await x.answer(b"no", status="401 Unauthorized", content_type="text/plain")
 
 
 # -- refused from the start ----------------------------------------------------------------------------------
@@ -397,6 +403,55 @@ async def test_a_crash_while_the_question_is_open_asks_again_and_the_run_goes_on
     assert authorizations(official)[-1] == "Bearer better"
 
 
+@switch("gated", "initialize")
+async def refuse_at_the_gate(x: Exchange) -> None:
+    """From when it is told, the token "good" is refused; and not before the gate opens."""
+    if x.options["refusing"].is_set() and x.headers["authorization"] == "Bearer good":
+        await asyncio.to_thread(x.options["gate"].wait)
+        await refuse(x)
+    else:
+        await initialize(x)
+
+
+@switch("gated", "tools/call")
+async def refuse_when_told(x: Exchange) -> None:
+    if x.options["refusing"].is_set() and x.headers["authorization"] == "Bearer good":
+        await refuse(x)
+    else:
+        await x.result(text_result("fine"))
+
+
+async def test_an_answer_that_is_being_written_down_while_its_call_looks_for_it_is_heard(
+    make_server: MakeServer, make_ugly: MakeUgly
+) -> None:
+    refusing, gate = threading.Event(), threading.Event()
+    server = make_ugly("gated", refusing=refusing, gate=gate)
+    gateway, conversation = make_server(settings=AUTO_SETTINGS), fresh()
+    async with gateway.socket(conversation) as socket:
+        await configure(socket, crm(server.url, "good"))
+        await socket.run("/tool tool {}")
+        refusing.set()
+        await began(socket, "/tool tool {}")
+        await asked_for_credentials(socket)
+    gateway.kill()
+    begun = server.methods().count("initialize")
+    slow: Any = {"environment": {SLOW_DISK: "500"}, "module": "tests.faults.launch"}
+    again = make_server(settings=AUTO_SETTINGS, data=gateway.data, **slow)
+    try:
+        async with again.socket(conversation, from_="start") as socket:
+            question = await asked_for_credentials(socket)
+            await wait_for(lambda: server.methods().count("initialize") > begun)
+            answer = {"interaction_id": question["interaction_id"], "answers": {"answer": "better"}}
+            await socket.send({"type": "interaction.reply", **answer})
+            await socket.ok("ping")
+            gate.set()
+            await socket.until_final()
+            assert len(socket.of("interaction.requested")) == 1
+            assert [event["status"] for event in results(socket.log)] == ["ok", "ok"]
+    finally:
+        gate.set()
+
+
 async def test_a_writing_call_that_was_refused_and_then_cut_off_by_a_crash_is_not_made_twice(
     make_server: MakeServer, official: OfficialServer
 ) -> None:
@@ -495,10 +550,7 @@ async def test_a_403_is_an_error_and_no_question(gateway: Server, make_ugly: Mak
         assert "403" in outputs(socket.log)[0]
 
 
-@switch("refuses_to_be_listened_to", "GET")
-async def refuse_stream(x: Exchange) -> None:
-    """Lets nobody listen, and breaks in every call."""
-    await x.answer(b"no", status="401 Unauthorized", content_type="text/plain")
+switch("refuses_to_be_listened_to", "GET")(refuse)
 
 
 @switch("refuses_to_be_listened_to", "tools/call")
@@ -525,7 +577,7 @@ async def test_a_call_that_broke_is_not_made_again_because_something_else_was_re
 async def refuse_or_break(x: Exchange) -> None:
     """The one called "refused" is; the other has done what it does, and then breaks."""
     if x.params["arguments"].get("refused") and x.headers["authorization"] == "Bearer wrong":
-        await x.answer(b"no", status="401 Unauthorized", content_type="text/plain")
+        await refuse(x)
     elif x.params["arguments"].get("refused"):
         await x.result(text_result("fine"))
     else:
