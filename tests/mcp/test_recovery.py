@@ -76,16 +76,6 @@ async def test_a_call_that_may_be_repeated_is_made_again(
     one(log, "tool.executing")
 
 
-@pytest.mark.parametrize(("point", "times"), [(BEFORE, 1), (AFTER, 2)])
-async def test_a_call_that_reads_is_made_again(
-    crashing: Crashing, official: OfficialServer, point: str, times: int
-) -> None:
-    conversation = await crash(crashing, point, f"{call('find_customer', query='Ada')}\n{ON}", {"crm": crm(official)})
-    log = await finished(crashing.start(), conversation)
-    assert one(log, "tool.completed")["structured"]["total"] == 1
-    assert made(official, "find_customer") == times
-
-
 async def test_in_the_middle_of_a_call_that_reads(crashing: Crashing, official: OfficialServer) -> None:
     servers = {"crm": crm(official)}
     conversation = await crash(crashing, "commit.after:1:tool.output", call("slow", seconds=0.5), servers)

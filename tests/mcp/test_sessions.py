@@ -13,7 +13,7 @@ from tests.conftest import MakeServer
 from tests.mcp.conftest import MakeOfficial, MakeUgly
 from tests.mcp.desk import AUTO, LOCAL, call, calls, configure, crm, last, operator_server, states, told, tool_names
 from tests.mcp.running import OfficialServer, StdioCommand, official_stdio, recorded, ugly_stdio
-from tests.wire import Server, fresh, processes_with, wait_for
+from tests.wire import Server, Socket, fresh, processes_with, wait_for
 
 LOST = "The session with the MCP server crm was lost"
 IDLE = LOCAL + "idle_s = 0.3\n"
@@ -22,6 +22,15 @@ IDLE = LOCAL + "idle_s = 0.3\n"
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server.start(tmp_path_factory.mktemp("sessions"), settings=LOCAL)
+    yield server
+    server.stop()
+    assert "Traceback" not in server.errors, server.errors
+
+
+@pytest.fixture(scope="module")
+def restless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that lets go of MCP servers soon."""
+    server = Server.start(tmp_path_factory.mktemp("restless"), settings=IDLE)
     yield server
     server.stop()
     assert "Traceback" not in server.errors, server.errors
@@ -154,9 +163,9 @@ async def test_a_server_that_wants_credentials_says_so(host: Server, official: O
 # -- rest ----------------------------------------------------------------------------------------------------
 
 
-async def test_an_idle_server_is_let_go_of_and_comes_back(make_server: MakeServer, make_official: MakeOfficial) -> None:
-    host, server = make_server(settings=IDLE), make_official(older=True)
-    async with host.socket() as socket:
+async def test_an_idle_server_is_let_go_of_and_comes_back(restless: Server, make_official: MakeOfficial) -> None:
+    server = make_official(older=True)
+    async with restless.socket() as socket:
         await configure(socket, mcp_servers={"crm": crm(server)}, **AUTO)
         await socket.run(call("counter"))
         await told(socket, "stopped")
@@ -170,20 +179,16 @@ async def test_an_idle_server_is_let_go_of_and_comes_back(make_server: MakeServe
         assert states(socket)[:5] == ["starting", "ready", "stopped", "starting", "ready"]
 
 
-async def test_a_call_that_takes_long_is_not_idle(make_server: MakeServer, official: OfficialServer) -> None:
-    host = make_server(settings=IDLE)
-    async with host.socket() as socket:
+async def test_a_call_that_takes_long_is_not_idle(restless: Server, official: OfficialServer) -> None:
+    async with restless.socket() as socket:
         await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
         await socket.run(call("slow", seconds=2.5))
         assert last(socket)["output"] == "took 2.5 s"
         assert states(socket) == ["starting", "ready"]
 
 
-async def test_nothing_is_said_to_be_lost_where_nothing_was_kept(
-    make_server: MakeServer, official: OfficialServer
-) -> None:
-    host = make_server(settings=IDLE)
-    async with host.socket() as socket:
+async def test_nothing_is_said_to_be_lost_where_nothing_was_kept(restless: Server, official: OfficialServer) -> None:
+    async with restless.socket() as socket:
         await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
         await socket.run(call("add", a=1, b=2))
         await told(socket, "stopped")
@@ -205,10 +210,10 @@ async def test_a_stdio_server_rests_as_well_and_its_process_is_gone(make_server:
 
 
 async def test_a_server_that_rests_while_people_think_comes_back_for_the_call(
-    make_server: MakeServer, make_official: MakeOfficial
+    restless: Server, make_official: MakeOfficial
 ) -> None:
-    host, server = make_server(settings=IDLE), make_official(older=True)
-    async with host.socket() as socket:
+    server = make_official(older=True)
+    async with restless.socket() as socket:
         await configure(socket, mcp_servers={"crm": crm(server)})
         await socket.ok("run.start", input=call("add_note", customer_id="c1", text="a"))
         asked = await socket.asked()
@@ -221,9 +226,8 @@ async def test_a_server_that_rests_while_people_think_comes_back_for_the_call(
         assert [entry["text"] for entry in server.seen(kind="effect")] == ["b"]
 
 
-async def test_a_form_that_is_open_for_long_is_not_idle(make_server: MakeServer, official: OfficialServer) -> None:
-    host = make_server(settings=IDLE)
-    async with host.socket() as socket:
+async def test_a_form_that_is_open_for_long_is_not_idle(restless: Server, official: OfficialServer) -> None:
+    async with restless.socket() as socket:
         await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
         await socket.ok("run.start", input=call("ask_name"))
         asked = await socket.asked()
@@ -388,57 +392,56 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("switch", ["converse", "stays", "child_stays", "child_escapes"])
+STUBBORN = ("converse", "stays", "child_stays", "child_escapes")
+"""Servers that go when they are asked to, and others that do not, or leave somebody behind."""
+
+
+def stubborn(pids: Path) -> str:
+    """Settings with all of them."""
+    return "".join(operator_server(switch, ugly_stdio(switch, pids)) for switch in STUBBORN)
+
+
+async def use_all(socket: Socket) -> None:
+    """Have each of them do something."""
+    await configure(socket, mcp_servers={switch: {"ref": switch} for switch in STUBBORN}, **AUTO)
+    await socket.run("\n".join(call(f"mcp:{switch}/tool") for switch in STUBBORN))
+    assert [status for status, _ in calls(socket.log)] == ["ok"] * len(STUBBORN)
+
+
+@pytest.mark.parametrize("at_work", [True, False])
 async def test_no_process_of_a_stdio_server_outlives_a_killed_server_that_comes_back(
-    make_server: MakeServer, pids: Path, switch: str
+    make_server: MakeServer, pids: Path, at_work: bool
 ) -> None:
-    settings = operator_server("ugly", ugly_stdio(switch, pids))
-    host, conversation = make_server(settings=settings), fresh()
+    host, conversation = make_server(settings=stubborn(pids)), fresh()
     async with host.socket(conversation) as socket:
-        await configure(socket, mcp_servers={"ugly": {"ref": "ugly"}}, **AUTO)
-        await socket.run(call("tool"))
-        await socket.ok("run.start", input="/sleep 60")
-        await socket.until("step.started")
+        await use_all(socket)
+        if at_work:
+            await socket.ok("run.start", input="/sleep 60")
+            await socket.until("step.started")
     before = running(pids)
-    assert before
+    assert len(before) == len(STUBBORN) + 2
     host.kill()
-    host = make_server(settings=settings, data=host.data)
+    host = make_server(settings=stubborn(pids), data=host.data)
     await wait_for(lambda: not set(before) & set(running(pids)))
-    await host.post(conversation, {"type": "run.stop"})
+    if at_work:
+        await host.post(conversation, {"type": "run.stop"})
 
 
-async def test_nor_one_whose_conversation_had_nothing_to_do(make_server: MakeServer, pids: Path) -> None:
-    settings = operator_server("ugly", ugly_stdio("child_escapes", pids))
-    host, conversation = make_server(settings=settings), fresh()
-    async with host.socket(conversation) as socket:
-        await configure(socket, mcp_servers={"ugly": {"ref": "ugly"}}, **AUTO)
-        await socket.run(call("tool"))
-    before = running(pids)
-    assert len(before) == 2
-    host.kill()
-    make_server(settings=settings, data=host.data)
-    await wait_for(lambda: not set(before) & set(running(pids)), 5)
-
-
-@pytest.mark.parametrize("switch", ["stays", "child_stays", "child_escapes"])
-async def test_no_process_outlives_an_orderly_end(make_server: MakeServer, pids: Path, switch: str) -> None:
-    host = make_server(settings=operator_server("ugly", ugly_stdio(switch, pids)))
+async def test_no_process_outlives_an_orderly_end(make_server: MakeServer, pids: Path) -> None:
+    host = make_server(settings=stubborn(pids))
     async with host.socket() as socket:
-        await configure(socket, mcp_servers={"ugly": {"ref": "ugly"}}, **AUTO)
-        await socket.run(call("tool"))
-        assert running(pids)
+        await use_all(socket)
+    assert running(pids)
     host.terminate()
     await host.exited()
     await wait_for(lambda: not running(pids), 3)
 
 
-@pytest.mark.parametrize("switch", ["stays", "child_escapes"])
-async def test_no_process_outlives_its_conversation(make_server: MakeServer, pids: Path, switch: str) -> None:
-    host, conversation = make_server(settings=operator_server("ugly", ugly_stdio(switch, pids))), fresh()
+async def test_no_process_outlives_its_conversation(make_server: MakeServer, pids: Path) -> None:
+    host, conversation = make_server(settings=stubborn(pids)), fresh()
     async with host.socket(conversation) as socket:
-        await configure(socket, mcp_servers={"ugly": {"ref": "ugly"}}, **AUTO)
-        await socket.run(call("tool"))
-        assert running(pids)
+        await use_all(socket)
+    assert running(pids)
     async with host.http() as http:
         assert (await http.delete(f"/api/conversations/{conversation}")).status_code in (200, 204)
     await wait_for(lambda: not running(pids))
