@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.faults.crashes import Crashing, command, finished, have, of, one, unt
 from tests.mcp.conftest import MakeOfficial, MakeUgly
 from tests.mcp.desk import AUTO, LOCAL, call, configure, crm, operator_server
 from tests.mcp.running import OfficialServer, official_stdio, recorded
-from tests.wire import Json, fresh, open_interactions, processes_with, wait_for
+from tests.wire import Json, fresh, open_interactions, processes_with, soon, wait_for
 
 NOTE = call("add_note", customer_id="c1", text="likes tea")
 SET = call("set_note", customer_id="c1", text="likes tea")
@@ -94,13 +95,13 @@ async def test_whose_hints_are_not_trusted_is_not_made_again(make_server: MakeSe
 
 async def test_of_calls_side_by_side_each_is_treated_by_its_hints(crashing: Crashing, official: OfficialServer) -> None:
     host, conversation = crashing.start(), fresh()
-    async with host.socket(conversation, after=0) as socket:
-        await configure(socket, mcp_servers={"crm": crm(official, timeout_ms=2000)}, **AUTO)
+    async with host.socket(conversation, after=0) as line:
+        await configure(line, mcp_servers={"crm": crm(official, timeout_ms=2000)}, **AUTO)
         waits = call("wait_forever", key="k")
-        await socket.ok("run.start", input="\n/par\n".join([NOTE, waits, call("ask_name")]))
-        await have(socket, "tool.completed")
+        await line.ok("run.start", input="\n/par\n".join([NOTE, waits, call("ask_name")]))
+        await have(line, "tool.completed")
         await official.saw(kind="waiting", key="k")
-        await socket.asked()
+        await line.asked()
         host.kill()
     log = await finished(crashing.start(), conversation)
     status = {event["name"]: event["status"] for event in of(log, "tool.completed")}
@@ -134,6 +135,24 @@ async def test_a_server_that_does_not_come_back_does_not_hold_the_run(
     assert completed["status"] in ("error", "interrupted")
     assert "crm" in completed["output"], completed["output"]
     assert one(log, "run.completed")["output"] == "went on"
+
+
+async def test_a_run_that_waits_for_its_server_to_come_back_can_be_stopped(
+    crashing: Crashing, make_official: MakeOfficial
+) -> None:
+    server = make_official()
+    conversation = await crash(crashing, AFTER, f"{call('find_customer')}\n{ON}", {"crm": crm(server)})
+    server.stop()
+    with socket.create_server(("127.0.0.1", server.port)):  # takes connections, and never answers
+        host = crashing.start()
+        async with host.socket(conversation) as line:
+            await line.until("mcp.status", state="starting")
+            async with soon(2):
+                await line.ok("run.stop")
+                final = await line.until_final()
+    assert final["type"] == "run.cancelled"
+    log = await finished(host, conversation)
+    assert one(log, "tool.completed")["status"] in ("cancelled", "interrupted")
 
 
 async def test_an_operators_server_that_is_gone_does_not_hold_the_run(
@@ -173,10 +192,10 @@ async def test_an_orderly_end_in_the_middle_is_like_any_other(
 ) -> None:
     settings = LOCAL + "[server]\ndrain_grace_s = 0.2\n"
     host, conversation = make_server(settings=settings), fresh()
-    async with host.socket(conversation, after=0) as socket:
-        await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
-        await socket.ok("run.start", input=f"{script}\n{call('slow', seconds=1)}\n{ON}")
-        await have(socket, "tool.executing")
+    async with host.socket(conversation, after=0) as line:
+        await configure(line, mcp_servers={"crm": crm(official)}, **AUTO)
+        await line.ok("run.start", input=f"{script}\n{call('slow', seconds=1)}\n{ON}")
+        await have(line, "tool.executing")
         await official.saw(method="tools/call")
         host.terminate()
     assert await host.exited() == 0
@@ -190,14 +209,16 @@ async def test_a_retried_run_goes_on_after_the_calls_that_were_made(
     make_server: MakeServer, official: OfficialServer
 ) -> None:
     host, conversation = make_server(settings=LOCAL), fresh()
-    async with host.socket(conversation) as socket:
-        await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
+    async with host.socket(conversation) as line:
+        await configure(line, mcp_servers={"crm": crm(official)}, **AUTO)
         script = f"{NOTE}\n{call('wait_forever', key='w')}\n{ON}"
-        started = await socket.ok("run.start", input=script, deadline_ms=1000)
-        await socket.until_final(started["run_id"])
-        await configure(socket, mcp_servers={"crm": {"timeout_ms": 200}})
-        await socket.ok("run.retry", run_id=started["run_id"])
-        final = await socket.until_final()
+        started = await line.ok("run.start", input=script)
+        await official.saw(kind="waiting", key="w")
+        await line.ok("run.stop")
+        await line.until_final(started["run_id"])
+        await configure(line, mcp_servers={"crm": {"timeout_ms": 200}})
+        await line.ok("run.retry", run_id=started["run_id"])
+        final = await line.until_final()
     assert final["output"] == "went on"
     assert made(official, "add_note") == 1
 
@@ -251,21 +272,21 @@ async def test_an_open_approval_stays_open_and_its_answer_makes_the_call(
     crashing: Crashing, official: OfficialServer
 ) -> None:
     host, conversation = crashing.start(), fresh()
-    async with host.socket(conversation) as socket:
-        await configure(socket, mcp_servers={"crm": crm(official)})
-        await socket.ok("run.start", input=f"{NOTE}\n{ON}")
-        asked = await socket.asked()
+    async with host.socket(conversation) as line:
+        await configure(line, mcp_servers={"crm": crm(official)})
+        await line.ok("run.start", input=f"{NOTE}\n{ON}")
+        asked = await line.asked()
     host.kill()
     host = crashing.start()
-    async with host.socket(conversation, after=0) as socket:
-        await socket.greeted()
-        assert open_interactions(socket.log) == [asked]
+    async with host.socket(conversation, after=0) as line:
+        await line.greeted()
+        assert open_interactions(line.log) == [asked]
         edited = {"customer_id": "c2", "text": "edited"}
-        error = await socket.error(
+        error = await line.error(
             "interaction.reply", interaction_id=asked["interaction_id"], option="once", arguments={"text": 7}
         )
         assert error["path"] == "$.arguments"
-        await socket.reply(asked, option="once", arguments=edited)
+        await line.reply(asked, option="once", arguments=edited)
     log = await finished(host, conversation)
     assert one(log, "tool.completed")["output"].endswith("noted")
     assert one(log, "tool.executing")["arguments"] == edited
@@ -295,10 +316,10 @@ async def test_a_form_of_a_call_that_may_not_be_repeated_goes_with_the_call(
     crashing: Crashing, official: OfficialServer
 ) -> None:
     host, conversation = crashing.start(), fresh()
-    async with host.socket(conversation) as socket:
-        await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
-        await socket.ok("run.start", input=f"{call('ask_name')}\n{ON}")
-        asked = await socket.asked()
+    async with host.socket(conversation) as line:
+        await configure(line, mcp_servers={"crm": crm(official)}, **AUTO)
+        await line.ok("run.start", input=f"{call('ask_name')}\n{ON}")
+        asked = await line.asked()
     host.kill()
     log = await finished(crashing.start(), conversation)
     assert one(log, "tool.completed")["status"] == "interrupted"
@@ -312,17 +333,17 @@ async def test_a_form_of_a_call_that_may_be_repeated_stays_open_and_is_not_asked
 ) -> None:
     server = make_ugly("asks")
     host, conversation = crashing.start(), fresh()
-    async with host.socket(conversation) as socket:
-        await configure(socket, mcp_servers={"ugly": {"url": server.url}}, **AUTO)
-        await socket.ok("run.start", input=f"{call('tool')}\n{ON}")
-        asked = await socket.asked()
+    async with host.socket(conversation) as line:
+        await configure(line, mcp_servers={"ugly": {"url": server.url}}, **AUTO)
+        await line.ok("run.start", input=f"{call('tool')}\n{ON}")
+        asked = await line.asked()
     host.kill()
     host = crashing.start()
-    async with host.socket(conversation, after=0) as socket:
-        await socket.greeted()
-        assert open_interactions(socket.log) == [asked]
+    async with host.socket(conversation, after=0) as line:
+        await line.greeted()
+        assert open_interactions(line.log) == [asked]
         await wait_for(lambda: server.methods().count("tools/call") == 2)
-        await socket.reply(asked, content={"name": "Bob"})
+        await line.reply(asked, content={"name": "Bob"})
     log = await finished(host, conversation)
     one(log, "interaction.requested")
     assert one(log, "tool.completed")["status"] == "ok"
@@ -356,17 +377,17 @@ async def test_a_form_that_expired_while_nobody_was_there_is_cancelled(
 async def test_a_page_that_people_were_sent_to_is_not_opened_twice(crashing: Crashing, make_ugly: MakeUgly) -> None:
     server = make_ugly("login_required")
     host, conversation = crashing.start(), fresh()
-    async with host.socket(conversation) as socket:
-        await configure(socket, mcp_servers={"ugly": {"url": server.url}}, **AUTO)
-        await socket.ok("run.start", input=f"{call('tool')}\n{ON}")
-        asked = await socket.asked()
+    async with host.socket(conversation) as line:
+        await configure(line, mcp_servers={"ugly": {"url": server.url}}, **AUTO)
+        await line.ok("run.start", input=f"{call('tool')}\n{ON}")
+        asked = await line.asked()
     host.kill()
     host = crashing.start()
-    async with host.socket(conversation, after=0) as socket:
-        await socket.greeted()
-        assert open_interactions(socket.log) == [asked]
+    async with host.socket(conversation, after=0) as line:
+        await line.greeted()
+        assert open_interactions(line.log) == [asked]
         await wait_for(lambda: server.methods().count("tools/call") == 2)
-        await socket.reply(asked, option="decline")
+        await line.reply(asked, option="decline")
     log = await finished(host, conversation)
     one(log, "interaction.requested")
     assert "declined" in one(log, "tool.completed")["output"]

@@ -215,6 +215,7 @@ class UglyServer:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
+        self._talks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name=f"ugly-{switch}", daemon=True)
 
     @property
@@ -260,6 +261,9 @@ class UglyServer:
         server.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._talks.add(task)  # who waits for an event that nobody will set is held by nothing else
         self.connections += 1
         self.open_connections += 1
         try:
@@ -267,6 +271,7 @@ class UglyServer:
                 await self._talk(reader, writer)
         finally:
             self.open_connections -= 1
+            self._talks.discard(task)
             writer.transport.abort()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
