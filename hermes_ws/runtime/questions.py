@@ -51,6 +51,7 @@ class Questions:
         """What became of something asked before a restart, waiting if it is still open. None: the answer was a secret,
         which was only in memory, so it has to be asked for again."""
         conversation, interaction_id = self._conversation, asked.interaction_id
+        await conversation.settled()  # an answer that is just being written down is not lost
         kept = conversation.answers.kept.pop(interaction_id, None)
         if kept is not None:
             return kept

@@ -33,7 +33,7 @@ from hermes_ws.errors import HermesError, ToolError
 from hermes_ws.tools.base import NobodyAnswered, ToolContext
 from hermes_ws.tools.mcp.elicitation import Elicitation
 from hermes_ws.tools.mcp.exchange import Exchange, current
-from hermes_ws.tools.mcp.http import Watch, http_client
+from hermes_ws.tools.mcp.http import FORGOTTEN, UNAUTHORIZED, Watch, http_client
 from hermes_ws.tools.mcp.offers import Offers, gathered
 from hermes_ws.tools.mcp.settings import McpSettings
 from hermes_ws.tools.mcp.sift import Sieve, sifted_transport
@@ -53,13 +53,12 @@ _RELIST_S: Final = 1.0
 _EPITAPH_S: Final = 2.0
 """For a connection that broke to say why."""
 _NO_CONNECTION: Final = "All connection attempts failed"
-_HIDDEN_STATUS: Final = "Server returned an error response"
 _HINTS: Final = {
-    ("http", 404): "; is there an MCP server at that path?",
-    ("http", 405): '; an older server? Try "transport": "sse"',
-    ("sse", 400): '; a newer server? Leave "transport" out',
-    ("sse", 404): "; is there an MCP server at that path?",
-    ("sse", 405): '; a newer server? Leave "transport" out',
+    ("http", "404"): "; is there an MCP server at that path?",
+    ("http", "405"): '; an older server? Try "transport": "sse"',
+    ("sse", "400"): '; a newer server? Leave "transport" out',
+    ("sse", "404"): "; is there an MCP server at that path?",
+    ("sse", "405"): '; a newer server? Leave "transport" out',
 }
 _CLOSED: Final = ("Connection closed", "SSE stream")
 """How the SDK's own errors of a closed connection begin; servers use the same code for what they like."""
@@ -369,9 +368,10 @@ class Connection:
             raise judged from None
         if judged is None and exchange.timed_out:
             raise ToolError(f"the server did not answer within {self.target.timeout_s:g} s; it was told to stop")
-        with anyio.move_on_after(_EPITAPH_S):
-            await self.over.wait()
-        raise Lost(self.error or str(judged or "the connection ended"), undone=False)
+        if self._watch.reason is None:
+            with anyio.move_on_after(_EPITAPH_S):
+                await self.over.wait()
+        raise Lost(self._watch.reason or self.error or str(judged or "the connection ended"), undone=False)
 
     def _leave(self, exchange: Exchange) -> None:
         """Whoever waited for it does not any more: the server is told if it is still at it."""
@@ -390,9 +390,9 @@ class Connection:
             return ToolError(f"the server's answer is of no use: {explained(error)}")
         if error.code == types.URL_ELICITATION_REQUIRED:
             return _url_wanted(error)
-        if self._watch.unauthorized and error.code == types.INTERNAL_ERROR:
+        if error.code == UNAUTHORIZED:
             return Unauthorized(str(error))
-        if self._watch.forgotten:
+        if error.code == FORGOTTEN:
             self._closing.set()
             return Lost("the server has forgotten the session", undone=True)
         if error.code == types.CONNECTION_CLOSED and error.message.startswith(_CLOSED):
@@ -400,16 +400,14 @@ class Connection:
         return ToolError(f"the server refused: {self._explained(error)}")
 
     def _explained(self, error: BaseException) -> str:
-        """What went wrong, with the status that the SDK keeps to itself."""
+        """What went wrong, and what may be done about it."""
         if self._watch.reason is not None:
             return self._watch.reason
-        text, status = explained(error), self._watch.status
+        text = explained(error)
         if text == _NO_CONNECTION:
             return f"{urlsplit(self.target.url).netloc} cannot be reached"
-        if status and (text == _HIDDEN_STATUS or error_is(error, types.METHOD_NOT_FOUND)):
-            text = f"it answered with HTTP {status}"
-        hint = _HINTS.get((self.target.transport, status), "") if self.state == "starting" else ""
-        return text + hint
+        status = text.removeprefix("it answered with HTTP ") if self.state == "starting" else ""
+        return text + _HINTS.get((self.target.transport, status), "")
 
     async def _on_elicitation(
         self, context: ClientRequestContext, params: types.ElicitRequestParams
@@ -438,11 +436,6 @@ def _url_wanted(error: MCPError) -> Exception:
         return UrlElicitationRequiredError.from_error(error.error)
     except Exception:  # noqa: BLE001 (the SDK's way to say that what came is not what it should be)
         return ToolError("the server wants something done in a browser, and does not say what")
-
-
-def error_is(error: BaseException, code: int) -> bool:
-    """Whether it is this error of the protocol."""
-    return isinstance(error, MCPError) and error.code == code
 
 
 def explained(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from hermes_ws.tools.mcp.settings import McpSettings
 from hermes_ws.tools.mcp.sift import too_many_values
 from hermes_ws.tools.mcp.target import Target
 
-__all__ = ["Watch", "http_client"]
+__all__ = ["FORGOTTEN", "UNAUTHORIZED", "Watch", "http_client"]
 
 _CONNECT_S: Final = 10.0
 _WRITE_S: Final = 30.0
@@ -36,6 +36,14 @@ _AGAIN_S: Final = 1.0
 
 _EVENT_END: Final = re.compile(rb"\n\r?\n|\r\r")
 _END_LENGTH: Final = 3
+_PIECE: Final = 4_096
+"""A smaller piece of an answer counts as a message: somebody sends it byte by byte."""
+_JSON: Final = "application/json"
+
+UNAUTHORIZED: Final = -32_401
+FORGOTTEN: Final = -32_404
+REFUSED: Final = -32_400
+"""Codes of errors that are made of statuses: the credentials, the session, anything else. No server's own are there."""
 
 
 class Watch:
@@ -45,23 +53,15 @@ class Watch:
         self.busy = busy
         self.unauthorized = False
         """It has refused the credentials (401)."""
-        self.status = 0
-        """The last status that was no success."""
         self.session = False
         """It keeps a session for us."""
-        self.forgotten = False
-        """It does not know the session any more (404 to a request that named it)."""
         self.reason: str | None = None
         """Why we broke an answer off: the SDK would not say."""
 
-    def note(self, request: httpx2.Request, response: httpx2.Response) -> None:
+    def note(self, response: httpx2.Response) -> None:
         """An answer has come."""
-        named = "mcp-session-id" in request.headers and request.method == "POST"
-        self.forgotten = self.forgotten or (named and response.status_code == 404)
         self.unauthorized = self.unauthorized or response.status_code == 401
         self.session = self.session or "mcp-session-id" in response.headers
-        if response.status_code >= 400:
-            self.status = response.status_code
 
 
 def http_client(target: Target, watch: Watch, settings: McpSettings) -> httpx2.AsyncClient:
@@ -82,6 +82,16 @@ class _Message(msgspec.Struct):
     id: Any = None
     method: str | None = None
     params: dict[str, Any] | None = None
+
+
+class _Code(msgspec.Struct):
+    code: int | None = None
+
+
+class _Error(msgspec.Struct):
+    """A JSON-RPC error, as far as it tells one."""
+
+    error: _Code
 
 
 class _Watched(httpx2.AsyncBaseTransport):
@@ -112,7 +122,9 @@ class _Watched(httpx2.AsyncBaseTransport):
         elif message.id is None or message.method is None:
             request.extensions = {**request.extensions, "timeout": _short(request)}
         response = await self._answered(request)
-        self._watch.note(request, response)
+        self._watch.note(response)
+        if response.status_code >= 400 and message.id is not None and message.method is not None:
+            return await self._refusal(request, message, response)
         if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             await response.aclose()
             raise httpx2.RemoteProtocolError("the response is compressed, which was not asked for")
@@ -123,6 +135,25 @@ class _Watched(httpx2.AsyncBaseTransport):
         response.stream = bounded
         self._keep(message, bounded)
         return response
+
+    async def _refusal(self, request: httpx2.Request, message: _Message, response: httpx2.Response) -> httpx2.Response:
+        """The answer to a request that was refused by its status, as the protocol would say it: the SDK hands it to
+        whom it is for. What the server says in the protocol's own words stays, but for the two statuses that mean
+        something to us."""
+        status = response.status_code
+        body = _Bounded(cast("httpx2.AsyncByteStream", response.stream), self._settings, None, self._watch, self._pace)
+        said = b"".join([chunk async for chunk in body]) if _is_json(response) else b""
+        await response.aclose()
+        code = REFUSED
+        if status == 401:
+            code = UNAUTHORIZED
+        elif status == 404 and "mcp-session-id" in request.headers:
+            code = FORGOTTEN
+        elif _is_error(said):
+            return httpx2.Response(status, headers={"content-type": _JSON}, content=said, request=request)
+        error = {"code": code, "message": f"it answered with HTTP {status}", "data": {"status": status}}
+        content = msgspec.json.encode({"jsonrpc": "2.0", "id": message.id, "error": error})
+        return httpx2.Response(200, headers={"content-type": _JSON}, content=content, request=request)
 
     async def _listen(self, request: httpx2.Request) -> None:
         """The SDK opens a stream of its own to listen; again and again, if the server closes it, and also for an answer
@@ -188,7 +219,7 @@ class _Bounded(httpx2.AsyncByteStream):
                 if ends:
                     yield self._passed(bytes(held[: ends[-1]]))
                     del held[: ends[-1]]
-                await self._pace.keep(1 + len(ends))
+                await self._pace.keep(len(ends) + (len(chunk) < _PIECE))
         yield self._passed(bytes(held))
 
     def _passed(self, message: bytes) -> bytes:
@@ -211,6 +242,18 @@ def _read(request: httpx2.Request) -> _Message:
         return msgspec.json.decode(request.content, type=_Message)
     except (msgspec.MsgspecError, RecursionError, httpx2.RequestNotRead):
         return _Message()
+
+
+def _is_json(response: httpx2.Response) -> bool:
+    return bool(response.headers.get("content-type", "").lower().startswith(_JSON))
+
+
+def _is_error(body: bytes) -> bool:
+    """Whether it is an error in the protocol's own words."""
+    try:
+        return msgspec.json.decode(body, type=_Error).error.code is not None
+    except (msgspec.MsgspecError, RecursionError):
+        return False
 
 
 def _short(request: httpx2.Request) -> dict[str, Any]:

@@ -144,7 +144,8 @@ class ConversationServers:
 
     async def _started(self, name: str) -> Connection:
         """The connection, once it is there or has failed. Raises :class:`ToolError`."""
-        for _ in range(_TRIES):
+        give_up_at = anyio.current_time() + self._pool.settings.start_timeout_s
+        while anyio.current_time() < give_up_at:
             connection = await self._connection(name)
             await connection.started()
             if connection.state != "stopped":  # which it is when the configuration changed meanwhile
