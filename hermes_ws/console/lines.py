@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
-import msgspec
-
-from hermes_ws.errors import HermesError
+from hermes_ws.answer_lines import NotUnderstood, accepted, answered, declined, filled_in, json_object
 from hermes_ws.protocol.commands import InteractionReply
 from hermes_ws.protocol.events import InteractionRequested
-from hermes_ws.protocol.values import Question
+from hermes_ws.readable import fields_of
 
-__all__ = ["HELP", "EditArguments", "NotUnderstood", "answer"]
+__all__ = ["HELP", "EditArguments", "answer"]
 
 HELP: Final = """\
 a line            starts a run; answers the open question, if there is one; while a run is
@@ -20,6 +17,9 @@ a line            starts a run; answers the open question, if there is one; whil
 o r c a           allow once, for this run, in this conversation, always (or the whole word)
 d [WHY]           deny; the agent is told why
 e [JSON]          edit the arguments, then allow once
+a d               at a page to open: it is done, or will not be; d also declines a form
+{...}             fill in a form; one with a single field takes a line
+/answer [TEXT]    answer the question; nothing after it: an empty answer
 /stop             stop the run
 /retry            go on where the last run failed or was stopped
 /steer TEXT       say something to the running agent
@@ -42,11 +42,9 @@ _WORDS: Final = {
     "n": "deny",
     "no": "deny",
 }
-_YES_NO: Final = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
-
-
-class NotUnderstood(HermesError):
-    """A line that is no answer to what is asked; the message says what would be one."""
+_DECLINE: Final = ("d", "decline", "/deny", "/decline")
+"""The latter two are what the plain view takes: here, too, they are not sent to a stranger's server as text."""
+_ACCEPT: Final = ("a", "accept", "done")
 
 
 class EditArguments(Exception):
@@ -58,11 +56,22 @@ def answer(asked: InteractionRequested, line: str) -> InteractionReply:
     if asked.kind == "approval":
         return _decision(asked, line)
     if asked.questions:
-        question = asked.questions[0]
-        return InteractionReply(interaction_id=asked.interaction_id, answers={question.id: _value(question, line)})
+        return answered(asked, asked.questions[0], line)
     if asked.kind == "form":
-        return InteractionReply(interaction_id=asked.interaction_id, content=_object(line))
+        return _form(asked, line)
     raise NotUnderstood("this is for a client that has the tool; /stop ends the run")
+
+
+def _form(asked: InteractionRequested, line: str) -> InteractionReply:
+    """Its only field may hold any word, but that it is declined always goes before."""
+    word = line.strip().lower()
+    if word in _DECLINE:
+        return declined(asked)
+    if word in _ACCEPT and (asked.url is not None or len(fields_of(asked.schema or {})) != 1):
+        return accepted(asked)
+    if asked.url is not None:
+        raise NotUnderstood("open the address, then say a; d declines (or /steer TEXT, /stop)")
+    return filled_in(asked, line)
 
 
 def _decision(asked: InteractionRequested, line: str) -> InteractionReply:
@@ -73,7 +82,7 @@ def _decision(asked: InteractionRequested, line: str) -> InteractionReply:
             raise NotUnderstood("these arguments cannot be edited")
         if not rest:
             raise EditArguments
-        return _reply(asked, "once", arguments=_object(rest))
+        return _reply(asked, "once", arguments=json_object(rest))
     offered = [option.id for option in asked.options or []]
     if option not in offered:
         raise NotUnderstood(f"a tool call waits for your decision: {', '.join(offered)} (or /steer TEXT, /stop)")
@@ -82,50 +91,3 @@ def _decision(asked: InteractionRequested, line: str) -> InteractionReply:
 
 def _reply(asked: InteractionRequested, option: str, **more: Any) -> InteractionReply:
     return InteractionReply(interaction_id=asked.interaction_id, option=option, digest=asked.digest, **more)
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        raise NotUnderstood(f"that is no JSON object: {error}") from None
-
-
-def _value(question: Question, line: str) -> Any:
-    text = line.strip()
-    match question.type:
-        case "single":
-            return _choice(question, text)
-        case "multi":
-            return [_choice(question, piece.strip()) for piece in text.split(",") if piece.strip()]
-        case "number":
-            return _number(text)
-        case "boolean":
-            if text.lower() not in _YES_NO:
-                raise NotUnderstood("yes or no?")
-            return _YES_NO[text.lower()]
-        case "text" | "secret":
-            return text
-
-
-def _choice(question: Question, text: str) -> str:
-    """An option by its name or its number; else the text, where other answers are taken."""
-    options = question.options or []
-    for option in options:
-        if text.lower() in (option.id.lower(), option.label.lower()):
-            return option.id
-    if text.isdecimal() and 1 <= int(text) <= len(options):
-        return options[int(text) - 1].id
-    if question.allow_other:
-        return text
-    raise NotUnderstood(f"one of: {', '.join(option.label for option in options)} (or its number)")
-
-
-def _number(text: str) -> float | int:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise NotUnderstood("a number, such as 3 or 0.5")
-    return int(number) if number.is_integer() else number

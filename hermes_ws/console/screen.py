@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from prompt_toolkit import PromptSession
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.patch_stdout import StdoutProxy
 from prompt_toolkit.utils import get_cwidth
@@ -73,22 +75,53 @@ class _RawInput(Vt100Input):
         return nullcontext()
 
 
+class _History(InMemoryHistory):
+    """What was typed, for the arrow keys; what was typed in secret is not kept."""
+
+    def __init__(self, secret: Callable[[], bool]) -> None:
+        super().__init__()
+        self._secret = secret
+
+    def append_string(self, string: str) -> None:
+        if not self._secret():
+            super().append_string(string)
+
+
+class _Typed(NamedTuple):
+    """A line, and what was before the person who began it."""
+
+    line: str
+    asked: InteractionRequested | None
+    """The question that was open, if it was not answered by an earlier line."""
+    edited: InteractionRequested | None
+    """The call that the line is the arguments for."""
+
+
 class _Sitting:
     """The prompt, and who does what is typed at it.
 
     What is typed is done in order, beside the prompt: it is there while a command waits for a server that is away.
+    A line belongs to the question that was open when it was begun: neither does it answer one that has come up since,
+    nor is a secret said to the agent because its question has gone.
     """
 
     def __init__(self, talk: Talk, screen: Screen, conversation: Conversation) -> None:
         self._talk = talk
         self._screen = screen
         self._conversation = conversation
-        self._lines: asyncio.Queue[tuple[str, InteractionRequested | None]] = asyncio.Queue(LINES)
+        self._lines: asyncio.Queue[_Typed] = asyncio.Queue(LINES)
         self._editing: InteractionRequested | None = None
+        self._typing = False
+        self._asked: InteractionRequested | None = None
+        self._answered: InteractionRequested | None = None
         self._stops: set[asyncio.Task[None]] = set()
         self._session: PromptSession[str] = PromptSession(
-            input=_RawInput(sys.stdin), erase_when_done=True, is_password=Condition(self._secret)
+            input=_RawInput(sys.stdin),
+            erase_when_done=True,
+            is_password=Condition(self._secret),
+            history=_History(self._secret),
         )
+        self._session.default_buffer.on_text_changed += self._changed
         self._session.app.min_redraw_interval = FRAME_S
 
     async def run(self) -> None:
@@ -118,22 +151,36 @@ class _Sitting:
             return "arguments as JSON "
         if asked is not None and asked.kind == "approval":
             return f"{'/'.join(option.id[:1] for option in asked.options or [])}{'/e' if asked.editable else ''} "
+        if asked is not None and asked.kind == "form":
+            return "a/d " if asked.url is not None else "answer/d "
         if asked is not None:
-            return "answer "
+            return "hidden answer " if _is_secret(asked) else "answer "
         if self._talk.stopping:
             return "stopping "
         return "running, Ctrl+C stops " if self._talk.active is not None else ""
 
     def _secret(self) -> bool:
-        asked = self._talk.question
-        return asked is not None and any(question.type == "secret" for question in asked.questions or [])
+        """Whether what is being typed is for nobody's eyes: it stays so, though its question may have gone."""
+        return _is_secret(self._talk.question) or _is_secret(self._asked)
 
     # -- what is typed ---------------------------------------------------------------------------------
 
+    def _changed(self, _: object) -> None:
+        """Remember what is asked when a line is begun."""
+        typing = bool(self._session.default_buffer.text)
+        if typing and not self._typing:
+            asked = self._talk.question
+            self._asked = None if asked is self._answered else asked
+        if not typing:
+            self._asked = None
+        self._typing = typing
+
     async def _turn(self) -> bool:
         """One line; False to leave."""
+        self._typing, self._asked = False, None
         try:
             line = await self._session.prompt_async(self._message)
+            asked = self._asked
             while line.endswith("\\"):
                 line = line[:-1] + "\n" + await self._session.prompt_async("… ")
         except EOFError:
@@ -143,8 +190,9 @@ class _Sitting:
         if line.strip() in ("/quit", "/exit"):
             return False
         if line.strip():
-            self._talk.typed("•••" if self._secret() else line)
-            await self._lines.put((line, self._editing))
+            self._talk.typed("•••" if self._secret() or _is_secret(asked) else line)
+            self._answered = asked or self._talk.question
+            await self._lines.put(_Typed(line, asked, self._editing))
         self._editing = None
         return True
 
@@ -161,9 +209,9 @@ class _Sitting:
 
     async def _work(self) -> None:
         while True:
-            line, edited = await self._lines.get()
+            line, asked, edited = await self._lines.get()
             try:
-                await self._talk.line(self._conversation, line, edited=edited)
+                await self._talk.line(self._conversation, line, asked=asked, edited=edited)
             except EditArguments:
                 self._edit()
             except ClientError:
@@ -177,6 +225,10 @@ class _Sitting:
             self._editing = asked
             self._session.default_buffer.document = Document(msgspec.json.encode(arguments).decode())
             self._session.app.invalidate()
+
+
+def _is_secret(asked: InteractionRequested | None) -> bool:
+    return asked is not None and any(question.type == "secret" for question in asked.questions or [])
 
 
 async def talk_at_terminal(talk: Talk, screen: Screen, conversation: Conversation) -> int:

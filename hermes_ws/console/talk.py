@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from hermes_ws.answer_lines import NotUnderstood
 from hermes_ws.client import ClientError, CommandRefused, Connected, Conversation, Disconnected, Update
-from hermes_ws.console.lines import HELP, NotUnderstood, answer
+from hermes_ws.console.lines import HELP, answer
 from hermes_ws.console.view import View
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import RunRetry, RunStart
 from hermes_ws.protocol.control import Ok, Snapshot
+from hermes_ws.readable import tool_name
 
 __all__ = ["Leave", "Talk"]
 
@@ -107,9 +109,15 @@ class Talk:
         return next(iter(self.open.values()), None)
 
     async def line(
-        self, conversation: Conversation, line: str, *, edited: ev.InteractionRequested | None = None
+        self,
+        conversation: Conversation,
+        line: str,
+        *,
+        asked: ev.InteractionRequested | None = None,
+        edited: ev.InteractionRequested | None = None,
     ) -> None:
-        """Do what a line means; with ``edited`` it is the arguments for that call.
+        """Do what a line means; with ``edited`` it is the arguments for that call. ``asked`` is what the person had
+        before them when they began it: if it is an answer, then to that question and to no other.
 
         Raises :class:`Leave` and :class:`EditArguments`; says all else by itself.
         """
@@ -117,11 +125,11 @@ class Talk:
             if edited is not None:
                 await self.reply(conversation, edited, f"e {line}")
             else:
-                await self._do(conversation, line)
+                await self._do(conversation, line, asked or self.question)
         except (CommandRefused, NotUnderstood) as refused:
             self.say_problem(str(refused))
 
-    async def _do(self, conversation: Conversation, line: str) -> None:
+    async def _do(self, conversation: Conversation, line: str, asked: ev.InteractionRequested | None) -> None:
         word, _, rest = line.strip().partition(" ")
         match word, rest.strip():
             case "", _:
@@ -140,13 +148,17 @@ class Talk:
                 await self._tools(conversation)
             case "/allow", str(glob) if glob:
                 await self._allow(conversation, glob)
+            case "/answer", str(text) if asked is not None:
+                await self.reply(conversation, asked, text)
+            case "/answer", _:
+                raise NotUnderstood("no question is open")
+            case _ if asked is not None:
+                await self.reply(conversation, asked, line)
             case _:
                 await self._say_to_agent(conversation, line)
 
     async def _say_to_agent(self, conversation: Conversation, line: str) -> None:
-        if self.question is not None:
-            await self.reply(conversation, self.question, line)
-        elif self._steers and self.active is not None and not line.lstrip().startswith("/"):
+        if self._steers and self.active is not None and not line.lstrip().startswith("/"):
             self._expect(await conversation.steer(line))
         else:
             self._expect(await conversation.send(RunStart(input=line)))
@@ -174,7 +186,9 @@ class Talk:
 
     async def _tools(self, conversation: Conversation) -> None:
         tools = await conversation.tools()
-        lines = [f"{tool.source}:{tool.name} — {tool.description.split('. ')[0].rstrip('.')}" for tool in tools]
+        lines = [
+            f"{tool_name(tool.source, tool.name)} — {tool.description.split('. ')[0].rstrip('.')}" for tool in tools
+        ]
         self.say("\n".join(lines) or "no tools may be used here")
 
     async def _allow(self, conversation: Conversation, glob: str) -> None:
@@ -182,7 +196,7 @@ class Talk:
         filter_ = (await conversation.snapshot()).config.tools
         allowed = filter_.allow if filter_ is not None else None
         if allowed is None:
-            allowed = [f"{tool.source}:{tool.name}" for tool in await conversation.tools()]
+            allowed = [f"{tool_name(tool.source, tool.name)}" for tool in await conversation.tools()]
         await conversation.configure({"tools": {"allow": [*allowed, glob]}})
 
     def say(self, text: str) -> None:

@@ -19,6 +19,7 @@ from hermes_ws.protocol.values import (
     By,
     ImagePart,
     Input,
+    InteractionTool,
     Item,
     MessageItem,
     Option,
@@ -26,6 +27,7 @@ from hermes_ws.protocol.values import (
     ReasoningItem,
     ToolCallItem,
 )
+from hermes_ws.readable import example, form_lines, one_line, page_lines, server_news, tool_name
 
 __all__ = ["View", "input_text", "safe"]
 
@@ -164,9 +166,10 @@ class View:
                 return self.note(f"· stopped by {_who(event.by)}")
             case ev.ConversationConfigured():
                 return self.note(f"· configuration {event.version}: {_json(event.config)}")
+            case ev.McpStatus(state="failed" | "auth_required"):
+                return self.problem(server_news(event))
             case ev.McpStatus():
-                why = f", {safe(event.error)}" if event.error else ""
-                return self.note(f"· MCP server {safe(event.server)}: {event.state}{why}")
+                return self.note(f"· {safe(server_news(event))}")
             case _:
                 return ""
 
@@ -205,7 +208,7 @@ class View:
                 self._asking.discard(event.call_id)
                 return ""
             case ev.ToolStarted():
-                return self._line(f"▸ {safe(event.name)} {_json(event.arguments)}", _YELLOW)
+                return self._line(f"▸ {_called(event)} {_json(event.arguments)}", _YELLOW)
             case ev.ToolOutput(chunk=str(chunk)):
                 self._printed.add(event.call_id)
                 return self._piece(event.call_id, chunk, _DIM, indent="  ")
@@ -241,18 +244,20 @@ class View:
 
     def asked(self, asked: ev.InteractionRequested) -> str:
         """A question, with what may be answered."""
-        lines = [f"? {safe(asked.title)}" + (f"  (risk: {asked.tool.risk})" if asked.tool else "")]
+        lines = [f"? {safe(one_line(asked.title))}" + (f"  (risk: {asked.tool.risk})" if asked.tool else "")]
         if asked.tool is not None:
-            lines.append(f"    {safe(asked.tool.source)}:{safe(asked.tool.name)} {_json(asked.tool.arguments, None)}")
+            lines.append(f"    {safe(_qualified(asked.tool))} {_json(asked.tool.arguments, None)}")
         elif asked.message and asked.message != asked.title:
-            lines.append(f"    {safe(asked.message)}")
+            lines += [f"    {line}" for line in safe(asked.message).split("\n")]
         lines += [f"    {line}" for line in _choices(asked)]
         return self._line("\n".join(lines), _BOLD)
 
     def _resolved(self, event: ev.InteractionResolved) -> str:
         if event.outcome != "answered":
             return self.note(f"· the question is {event.outcome}")
-        answer = event.option or ", ".join(str(value) for value in (event.answers or event.content or {}).values())
+        filled = [] if event.content is None else [_json(event.content)]
+        given = [_given(value) for value in (event.answers or {}).values()]
+        answer = ", ".join([*([event.option] if event.option else []), *given, *filled])
         edited = f" with {_json(event.arguments)}" if event.arguments is not None else ""
         why = f" ({safe(event.comment)})" if event.comment else ""
         return self.note(f"· answered by {_who(event.by)}: {safe(answer)}{edited}{why}")
@@ -284,7 +289,19 @@ class View:
                 self._asking.add(item.call_id)
                 return ""
             case ToolCallItem():
-                return self._line(f"▸ {safe(item.name)} {_json(item.arguments)} → {item.status}", _YELLOW)
+                return self._line(f"▸ {_called(item)} {_json(item.arguments)} → {item.status}", _YELLOW)
+
+
+def _qualified(tool: InteractionTool) -> str:
+    return tool_name(tool.source, tool.name)
+
+
+def _called(call: ev.ToolStarted | ToolCallItem) -> str:
+    return safe(f"{call.name} ({call.source})" if call.source.startswith("mcp:") else call.name)
+
+
+def _given(answer: Any) -> str:
+    return "•••" if answer == {"redacted": True} else str(answer)
 
 
 def _who(by: By) -> str:
@@ -297,16 +314,30 @@ def _json(value: Any, limit: int | None = SHORT) -> str:
 
 
 def _choices(asked: ev.InteractionRequested) -> Iterable[str]:
+    if asked.kind == "form":
+        yield from _form(asked)
+        return
     for option in asked.options or []:
         yield _option(option)
     if asked.kind == "approval" and asked.editable:
         yield "[e]dit          change the arguments, then allow it once"
     for question in asked.questions or []:
         yield from _question(question)
-    if asked.schema is not None:
-        yield f"answer with a JSON object: {_json(asked.schema)}"
     if asked.kind == "client_tool":
         yield "a client that has this tool will answer"
+
+
+def _form(asked: ev.InteractionRequested) -> Iterable[str]:
+    if asked.url is not None:
+        yield from map(safe, page_lines(asked.url))
+        yield "[a]ccept        It is done"
+    else:
+        schema = asked.schema or {}
+        lines = form_lines(schema)
+        yield from map(safe, lines)
+        either = "type the answer, or " if len(lines) == 1 else ""
+        yield f"{either}a JSON object, such as {safe(example(schema))}" if lines else "[a]ccept"
+    yield "[d]ecline"
 
 
 def _option(option: Option) -> str:
@@ -330,7 +361,11 @@ def _question(question: Question) -> Iterable[str]:
             yield "(yes or no)"
         case "number":
             yield "(a number)"
+        case "secret":
+            yield "(neither shown nor written down)"
         case _:
             pass
     if question.options and question.allow_other:
         yield "(or something else)"
+    if not question.required:
+        yield "(/answer alone gives none)"

@@ -7,12 +7,22 @@ from typing import Any
 
 import msgspec
 
+from hermes_ws.answer_lines import NotUnderstood, accepted, answered, declined, filled_in
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol import commands as cmd
 from hermes_ws.protocol import control as ctl
 from hermes_ws.protocol import events as ev
-from hermes_ws.protocol.codec import decode_frame
-from hermes_ws.protocol.values import ApprovalRule, ImagePart, Input, MessageItem, ToolCallItem, ToolDescription
+from hermes_ws.protocol.codec import decode_command, decode_frame, encode
+from hermes_ws.protocol.values import (
+    ApprovalRule,
+    ImagePart,
+    Input,
+    MessageItem,
+    Question,
+    ToolCallItem,
+    ToolDescription,
+)
+from hermes_ws.readable import example, form_lines, page_lines, server_news, tool_name
 from hermes_ws.state import State
 
 __all__ = ["HELP", "parse_line", "plain_lines"]
@@ -22,17 +32,21 @@ a line           start a run with it (or answer the one open question)
 /stop [now]      stop the run; now: give its tools no time
 /retry           go on where the last run failed or was stopped
 /steer TEXT      say something to the run at work
-/approve [scope] allow what is asked: once (default), run, conversation, always
-/deny [why]      refuse it
-/answer TEXT     answer the question
+/approve [scope] allow what is asked: once (default), run, conversation, always; done: the page was seen to
+/deny [why]      refuse it; decline a form or a page
+/answer TEXT     answer the question; with nothing after it: leave it unanswered, where that is possible
+/answer {...}    fill in the form; one with a single field takes a line
 /tools           the tools that may be used here
 /allow GLOB      let this conversation use more tools
 /help            this
 {...}            a JSON frame, as it is"""
 
 _SHORT = 2_000
-_CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-"""What a terminal may take for an order: no tool or model gives any to the person's."""
+_ORDERS = [code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"]
+_DIRECTIONS = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_CONTROL = dict.fromkeys([*_ORDERS, *_DIRECTIONS])
+"""What a terminal may take for an order, or what has it show text in another sequence: no tool or model gives the
+person's any."""
 
 
 def plain_lines(payload: bytes) -> Iterable[str]:
@@ -66,7 +80,7 @@ def _snapshot(frame: ctl.SnapshotState) -> Iterable[str]:
         if isinstance(item, MessageItem):
             yield f"you: {_input_text(item.content)}" if item.role == "user" else f"agent: {item.text}"
         elif isinstance(item, ToolCallItem):
-            yield f"▸ {item.name} {_json(item.arguments)} → {item.status}"
+            yield f"▸ {item.name}{_whose(item.source)} {_json(item.arguments)} → {item.status}"
     for asked in frame.interactions:
         yield from _asked(asked)
 
@@ -90,7 +104,7 @@ def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
         case ev.ItemDiscarded():
             yield f"· what was being said is discarded ({event.reason})"
         case ev.ToolStarted():
-            yield f"▸ {event.name} {_json(event.arguments)}"
+            yield f"▸ {event.name}{_whose(event.source)} {_json(event.arguments)}"
         case ev.ToolOutput() if event.chunk:
             yield "  " + event.chunk.rstrip("\n").replace("\n", "\n  ")
         case ev.ToolOutput():
@@ -101,7 +115,7 @@ def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
         case ev.InteractionRequested():
             yield from _asked(event)
         case ev.InteractionResolved():
-            yield f"· {event.outcome} by {event.by.principal}: {event.option or _json(event.answers or {})}"
+            yield f"· {event.outcome} by {event.by.principal}: {_answer(event)}"
         case ev.RunCompleted():
             yield f"· done ({event.stop_reason}, {event.usage.total_tokens} tokens, {event.duration_ms} ms)"
         case ev.RunFailed():
@@ -110,6 +124,10 @@ def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
             yield f"· stopped ({event.reason}) by {event.by.principal}"
         case ev.ConversationConfigured():
             yield f"· configuration {event.version}: {msgspec.json.encode(event.config).decode()}"
+        case ev.McpStatus(state="failed" | "auth_required"):
+            yield f"! {server_news(event)}"
+        case ev.McpStatus(state="ready"):
+            yield f"· {server_news(event)}"
         case _:
             return
 
@@ -127,17 +145,52 @@ def _first_line(event: ev.ToolCompleted) -> str:
     return event.output.strip().split("\n")[0][:200]
 
 
+def _whose(source: str) -> str:
+    """Where a tool comes from, if it is not the server's own."""
+    return f" ({source})" if source.startswith("mcp:") else ""
+
+
+def _answer(event: ev.InteractionResolved) -> str:
+    given = event.answers if event.answers is not None else event.content
+    parts = [event.option, None if given is None else _json(given), event.comment]
+    return " ".join(part for part in parts if part)
+
+
 def _asked(asked: ev.InteractionRequested) -> Iterable[str]:
-    yield f"? {asked.title}: {asked.message}"
+    yield f"? {asked.title}: {asked.message}".replace("\n", "\n  ")
     if asked.kind == "approval":
-        if asked.tool is not None:
-            yield f"  {asked.tool.name} {_json(asked.tool.arguments)} (risk: {asked.tool.risk})"
-        scopes = " | ".join(o.id for o in asked.options or [] if o.kind == "allow")
-        yield f"  /approve [{scopes}] or /deny [why]"
+        yield from _decision(asked)
+    elif asked.url is not None:
+        yield from (f"  {line}" for line in page_lines(asked.url))
+        yield "  /approve when it is done, or /deny [why]"
+    elif asked.kind == "form":
+        yield from _form(asked.schema or {})
     for question in asked.questions or []:
-        if question.options:
-            yield f"  one of: {' | '.join(option.label for option in question.options)}"
-        yield "  type the answer"
+        yield from _question(question)
+
+
+def _decision(asked: ev.InteractionRequested) -> Iterable[str]:
+    if asked.tool is not None:
+        tool = asked.tool
+        name = tool_name(tool.source, tool.name) if tool.source.startswith("mcp:") else tool.name
+        yield f"  {name} {_json(tool.arguments)} (risk: {tool.risk})"
+    scopes = " | ".join(o.id for o in asked.options or [] if o.kind == "allow")
+    yield f"  /approve [{scopes}] or /deny [why]"
+
+
+def _form(schema: dict[str, Any]) -> Iterable[str]:
+    lines = form_lines(schema)
+    yield from (f"  {line}" for line in lines)
+    fill = f"/answer {example(schema)}" if lines else "/approve"
+    yield f"  {'type the answer, ' if len(lines) == 1 else ''}{fill} or /deny [why]"
+
+
+def _question(question: Question) -> Iterable[str]:
+    if question.options:
+        yield f"  one of: {' | '.join(option.label for option in question.options)}"
+    hints = {"multi": ", several separated by commas", "boolean": ": yes or no", "number": ": a number"}
+    how = "/answer VALUE" if question.type == "secret" else f"type the answer{hints.get(question.type, '')}"
+    yield f"  {how}" + ("" if question.required else ", or /answer alone to give none")
 
 
 def _ok(frame: ctl.Ok) -> Iterable[str]:
@@ -164,7 +217,7 @@ def _rule(rule: ApprovalRule) -> str:
 
 
 def _tool(tool: ToolDescription) -> str:
-    return f"{tool.source}:{tool.name} — {tool.description.split('. ')[0]}"
+    return f"{tool_name(tool.source, tool.name)} — {tool.description.split('. ')[0]}"
 
 
 def _json(value: Any) -> str:
@@ -197,12 +250,11 @@ def parse_line(line: str, state: State, default_tools: Sequence[str]) -> cmd.Com
         case "/tools":
             return cmd.ToolsList()
         case "/approve":
-            return cmd.InteractionReply(interaction_id=_open(state, "approval").interaction_id, option=rest or "once")
-        case "/deny":
-            asked = _open(state, "approval")
-            return cmd.InteractionReply(interaction_id=asked.interaction_id, option="deny", comment=rest or None)
+            return _approved(state, rest)
+        case "/deny" | "/decline":
+            return _denied(_oldest(state, "form") if word == "/decline" else _oldest(state, "approval", "form"), rest)
         case "/answer":
-            return _answer(_open(state, "clarify"), rest)
+            return _reply(_oldest(state, "clarify", "form"), rest)
         case "/allow":
             if not rest:
                 raise CommandError("invalid_frame", "/allow needs a name or glob, such as builtin:read_*")
@@ -210,8 +262,7 @@ def parse_line(line: str, state: State, default_tools: Sequence[str]) -> cmd.Com
             allow = default_tools if chosen is None else chosen
             return cmd.ConversationConfigure(config={"tools": {"allow": [*allow, rest]}})
         case _:
-            questions = [i for i in state.interactions.values() if i.kind == "clarify"]
-            return _answer(questions[0], line.strip()) if len(questions) == 1 else cmd.RunStart(input=line.strip())
+            return _said(state, line.strip())
 
 
 def _stop(how: str) -> cmd.RunStop:
@@ -228,16 +279,72 @@ def _last_cut_short(state: State) -> str:
     return run_id
 
 
-def _open(state: State, kind: str) -> ev.InteractionRequested:
-    """The oldest open interaction of this kind."""
-    found = next((asked for asked in state.interactions.values() if asked.kind == kind), None)
-    if found is None:
-        raise CommandError("interaction_not_found", f"no {kind} is open")
-    return found
+def _open(state: State, *kinds: str) -> list[ev.InteractionRequested]:
+    """Open interactions of these kinds, the oldest first."""
+    return [asked for asked in state.interactions.values() if asked.kind in kinds]
 
 
-def _answer(asked: ev.InteractionRequested, text: str) -> cmd.InteractionReply:
+def _oldest(state: State, *kinds: str) -> ev.InteractionRequested:
+    for asked in _open(state, *kinds):
+        return asked
+    raise CommandError("interaction_not_found", f"no {' or '.join(kinds)} is open")
+
+
+def _approved(state: State, how: str) -> cmd.InteractionReply:
+    """A call goes ahead, or a form does: which one is not guessed where both are open."""
+    if how in ("done", "accept"):
+        return accepted(_oldest(state, "form"))
+    if how:
+        return _allowed(_oldest(state, "approval"), how)
+    asked = _oldest(state, "approval", "form")
+    if len({other.kind for other in _open(state, "approval", "form")}) > 1:
+        message = "a tool call and a form are open: it is /approve once for the call, /approve done for the form"
+        raise CommandError("invalid_option", message)
+    return _allowed(asked, "once") if asked.kind == "approval" else accepted(asked)
+
+
+def _allowed(asked: ev.InteractionRequested, scope: str) -> cmd.InteractionReply:
+    return cmd.InteractionReply(interaction_id=asked.interaction_id, option=scope)
+
+
+def _denied(asked: ev.InteractionRequested, why: str) -> cmd.InteractionReply:
+    return _understood(asked, lambda: declined(asked, why or None))
+
+
+def _said(state: State, line: str) -> cmd.Command:
+    """What a line that is no command means: an answer, or else the beginning of a run. Which of several questions it
+    would answer is not guessed, and what may have been meant for one of them does not become a run. A secret is never
+    just a line: what is said to the agent would be kept, and sent to a server, as one."""
+    questions = _open(state, "clarify", "form")
+    if not questions:
+        return cmd.RunStart(input=line)
+    if len(questions) > 1:
+        message = f"{len(questions)} questions are open; /answer answers the oldest, which is {questions[0].title!r}"
+        raise CommandError("invalid_answer", message)
+    if any(question.type == "secret" for question in questions[0].questions or []):
+        raise CommandError("invalid_answer", f"{questions[0].title}: it is /answer VALUE, or /answer alone for none")
+    return _reply(questions[0], line)
+
+
+def _reply(asked: ev.InteractionRequested, line: str) -> cmd.InteractionReply:
+    """The answer that a line is, within the bounds of a frame that came as one."""
+    reply = _understood(asked, lambda: _read(asked, line))
+    bounded = decode_command(encode(reply))
+    assert isinstance(bounded, cmd.InteractionReply)
+    return bounded
+
+
+def _read(asked: ev.InteractionRequested, line: str) -> cmd.InteractionReply:
+    if asked.url is not None:
+        raise NotUnderstood("this waits for /approve, once it is done at its address, or /deny")
+    if asked.kind == "form":
+        return filled_in(asked, line)
     assert asked.questions is not None
-    question = asked.questions[0]
-    value: Any = [part.strip() for part in text.split(",")] if question.type == "multi" else text
-    return cmd.InteractionReply(interaction_id=asked.interaction_id, answers={question.id: value})
+    return answered(asked, asked.questions[0], line)
+
+
+def _understood(asked: ev.InteractionRequested, read: Callable[[], cmd.InteractionReply]) -> cmd.InteractionReply:
+    try:
+        return read()
+    except NotUnderstood as problem:
+        raise CommandError("invalid_answer", f"{asked.title}: {problem}") from None

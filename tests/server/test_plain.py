@@ -58,7 +58,7 @@ async def test_approvals_and_questions_are_answered_by_lines(server: Server) -> 
         await person.send("/approve conversation")
         await says(person, "  first", "one of: red")
         await person.send("purple")
-        await says(person, "^! .*'red'")
+        await says(person, "^! .*one of: red, blue")
         await person.send("/answer blue")
         await says(person, r"\? .*Why", "type the answer")
         await person.send("because I like it")
