@@ -92,6 +92,8 @@ class AllowList:
     """
 
     def __init__(self, entries: Iterable[str], *, setting: str = "tools.fetch_allow") -> None:
+        self.setting = setting
+        """Where the operator lists them."""
         self._entries = [_parse(entry, setting) for entry in entries]
 
     def permits(self, host: str, port: int, address: Address) -> bool:

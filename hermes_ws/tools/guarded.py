@@ -105,7 +105,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         if not all(self._allowed.permits(host, port, address) for address in addresses):
             raise AddressRefused(
                 f"{host!r} is not, or not only, at a public address; private addresses are fetched only where the "
-                "operator lists them"
+                f"operator lists them ({self._allowed.setting})"
             )
         return await self._connect(addresses[:_TRIED], port, timeout, local_address, socket_options)
 
