@@ -21,7 +21,7 @@ from tests.wire import Json, Server, Socket, fresh, soon, wait_for
 
 STALL_S = 1.0
 """How long another conversation may have to wait for the answer to a ping, at the worst."""
-AT_ONCE = SETTINGS.replace("[mcp]", "[mcp]\nretry_s = 0.0001")
+AT_ONCE = SETTINGS.replace("start_timeout_s = 2.0", "start_timeout_s = 15.0\nretry_s = 0.0001")
 """A server that has failed is tried again when it is needed again."""
 SOON_S = 3.5
 """A second or so, on a busy machine."""
@@ -68,7 +68,7 @@ FLOODS = ("progress_flood", "log_flood", "list_changed_flood", "unknown_flood", 
 BROKEN = {
     "asks_and_dies": "went away during the call",
     "big_number": "refused: ",
-    "broken": r"\(HTTP 500\)",
+    "broken": "HTTP 500",
     "broken_gzip": "compressed",
     "cut_stream": "went away during the call",
     "deep_json": ".",
@@ -80,7 +80,7 @@ BROKEN = {
     "endless_line": r"larger than mcp\.message_bytes",
     "error_no_object": ".",
     "event_no_json": ".",
-    "forbidden": r"\(HTTP 403\)",
+    "forbidden": "HTTP 403",
     "gzip_bomb": "compressed",
     "half_json": ".",
     "html": "neither JSON nor",
@@ -97,7 +97,7 @@ BROKEN = {
     "no_jsonrpc": ".",
     "null_id": ".",
     "only_accepted": "202",
-    "rate_limited": r"\(HTTP 429\)",
+    "rate_limited": "HTTP 429",
     "redirect_call": "[Rr]edirect|sent us",
     "redirect_file": "[Rr]edirect|sent us",
     "redirect_metadata": "[Rr]edirect|sent us",
@@ -105,10 +105,10 @@ BROKEN = {
     "redirect_with_body": ".",
     "result_no_content": "of no use",
     "sse_cut_in_call": "went away during the call",
-    "teapot": r"\(HTTP 418\)",
+    "teapot": "HTTP 418",
     "unauthorized": r"refused the credentials \(401\)",
     "unauthorized_plainly": r"refused the credentials \(401\)",
-    "unavailable": r"\(HTTP 503\)",
+    "unavailable": "HTTP 503",
 }
 HANGING = (
     "endless_keepalives",
