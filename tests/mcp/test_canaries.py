@@ -79,7 +79,8 @@ async def through(socket: Socket, script: str) -> Json:
         while not any(event["type"] in FINALS and event["run_id"] == run["run_id"] for event in socket.log):
             if open_interactions(socket.log):
                 await socket.command("run.stop", mode="now")
-            await socket.recv()
+            else:
+                await socket.recv()
     found: Json = [event for event in socket.log if event["type"] in FINALS][-1]
     return found
 
