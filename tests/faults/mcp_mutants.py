@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from mcp.shared.exceptions import MCPError
 
 from tests.faults.launch import replace
 from tests.faults.mutants import mutant
@@ -192,6 +193,50 @@ def everybody_asks_for_credentials_on_their_own() -> None:
 @mutant(11, CREDENTIALS + "test_a_token_that_is_configured_while_the_question_is_open_is_used")
 def what_was_configured_meanwhile_is_not_looked_at() -> None:
     everybody_asks_for_credentials_on_their_own()
+
+
+@mutant(8, CREDENTIALS + "test_calls_side_by_side_are_judged_each_by_its_own_answer")
+def one_refusal_is_everybodys() -> None:
+    from hermes_ws.tools.mcp.connection import Connection, Unauthorized
+
+    def hooked(judged: Callable[..., Exception]) -> Callable[..., Exception]:
+        def by_any(connection: Any, error: Exception) -> Exception:
+            refused = connection._watch.unauthorized and isinstance(error, MCPError)
+            return Unauthorized() if refused else judged(connection, error)
+
+        return by_any
+
+    replace(Connection, "_judged", hooked)
+
+
+class _Hasty:
+    """A conversation that never says to be settled later than now."""
+
+    def __init__(self, conversation: Any) -> None:
+        self._conversation = conversation
+
+    async def settled(self) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._conversation, name)
+
+
+@mutant(8, CREDENTIALS + "test_an_answer_that_is_being_written_down_while_its_call_looks_for_it_is_heard")
+def what_is_being_written_down_is_not_waited_for() -> None:
+    from hermes_ws.runtime.questions import Questions
+
+    def hooked(resolution: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def at_once(questions: Any, asked: Any) -> Any:
+            conversation, questions._conversation = questions._conversation, _Hasty(questions._conversation)
+            try:
+                return await resolution(questions, asked)
+            finally:
+                questions._conversation = conversation
+
+        return at_once
+
+    replace(Questions, "resolution", hooked)
 
 
 # -- who is given credentials, and by whom ---------------------------------------------------------------------

@@ -436,7 +436,7 @@ async def test_an_answer_that_is_being_written_down_while_its_call_looks_for_it_
         await asked_for_credentials(socket)
     gateway.kill()
     begun = server.methods().count("initialize")
-    slow: Any = {"environment": {SLOW_DISK: "500"}, "module": "tests.faults.launch"}
+    slow: Any = {"environment": {SLOW_DISK: "150"}, "module": "tests.faults.launch"}
     again = make_server(settings=AUTO_SETTINGS, data=gateway.data, **slow)
     try:
         async with again.socket(conversation, from_="start") as socket:
