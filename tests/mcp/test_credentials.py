@@ -101,6 +101,7 @@ async def test_the_answer_is_a_new_version_of_the_configuration_by_whoever_gave_
         await configure(socket, crm(official.url, "wrong", timeout_ms=5_000))
         before = told(socket.log, "conversation.configured")
         await began(socket, ADD)
+        await asked_for_credentials(socket)
         async with gateway.http() as http:
             wanted = {"conversation": conversation, "principal": "ann", "role": "driver"}
             ticket = (await http.post("/api/tickets", json=wanted)).json()["ticket"]
