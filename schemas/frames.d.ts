@@ -775,7 +775,7 @@ export interface RunStart {
   when_busy?: "interrupt" | "queue" | "reject" | "steer" | null;
   /** Who answers, for this run only. */
   agent?: string | null;
-  /** Added to the agent's own, for this run only. */
+  /** Added to the agent's own, for this run only, in place of the conversation's. */
   instructions?: string | null;
   /** Narrows what the conversation allows; never widens. */
   tools?: ToolFilter | null;

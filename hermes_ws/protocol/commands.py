@@ -57,7 +57,7 @@ class RunStart(CommandBase, frozen=True, kw_only=True, tag="run.start"):
     agent: str | None = None
     """Who answers, for this run only."""
     instructions: str | None = None
-    """Added to the agent's own, for this run only."""
+    """Added to the agent's own, for this run only, in place of the conversation's."""
     tools: ToolFilter | None = None
     """Narrows what the conversation allows; never widens."""
     deadline_ms: Annotated[int, msgspec.Meta(ge=1)] | None = None

@@ -189,8 +189,10 @@ async def test_an_answer_with_nothing_in_it_is_an_answer(endpoint: Endpoint, ask
         [chunk({"content": "hi"}, usage={**USAGE, "completion_tokens": 1}), chunk(finish="stop", usage=USAGE)],
         [HI, STOP, data({"usage": USAGE}), data({"choices": [], "usage": None})],
         [HI, STOP, data({"choices": None, "usage": {"prompt_tokens": 11.0, "completion_tokens": "4"}})],
+        [HI, data({"choices": [{"delta": {}, "finish_reason": "stop", "usage": USAGE}]})],
+        [HI, data({"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"id": "r", "usage": USAGE}})],
     ],
-    ids=["in a chunk without choices", "in the last", "in every one", "without the field", "in other numbers"],
+    ids=["in a chunk without choices", "in the last", "in every one", "no field", "in other numbers", "choice", "groq"],
 )
 async def test_usage_is_found_wherever_it_is(endpoint: Endpoint, ask: Asker, pieces: list[Piece]) -> None:
     endpoint.plays(streams(*pieces))

@@ -94,12 +94,11 @@ TOO_LONG = [
     (413, said("prompt is too long: 210000 tokens > 200000 maximum")),
     (422, said("Input is too long for requested model.")),
 ]
+TOO_LARGE: list[tuple[int, Any]] = [(413, "<html>413 Request Entity Too Large</html>"), (413, {})]
 
 
-@pytest.mark.parametrize(("status", "body"), TOO_LONG)
-async def test_every_server_has_its_words_for_too_long(
-    endpoint: Endpoint, ask: Asker, status: int, body: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(("status", "body"), [*TOO_LONG, *TOO_LARGE])
+async def test_every_server_has_its_words_for_too_long(endpoint: Endpoint, ask: Asker, status: int, body: Any) -> None:
     endpoint.plays(fails(status, body))
     error = await refused(ask)
     assert (error.code, error.retryable) == ("context_length", False)

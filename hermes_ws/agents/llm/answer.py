@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from hermes_ws.agents.llm.assembly import Assembly
-from hermes_ws.agents.llm.chunks import Choice, Chunk, Said, fragments, usage
+from hermes_ws.agents.llm.chunks import Choice, Chunk, Said, fragments
 from hermes_ws.agents.llm.model import Finish, ModelPart, ReasoningDelta, TextDelta, ToolCall
 from hermes_ws.agents.llm.names import FunctionNames
 from hermes_ws.agents.llm.refusals import Refusals
@@ -49,7 +49,7 @@ class Answer:
         """What one more chunk says. Raises :class:`~hermes_ws.errors.ModelError` for an error in its place."""
         if chunk.problem:
             raise self._refusals.in_stream(chunk.problem, self._model)
-        self._usage = usage(chunk.usage) or self._usage
+        self._usage = chunk.cost or self._usage
         choice = chunk.choice
         if choice is None:
             return

@@ -59,6 +59,8 @@ class Choice(msgspec.Struct):
     """Why it ended."""
     error: Any = None
     """Why it broke off (OpenRouter)."""
+    usage: Any = None
+    """What it cost (Moonshot)."""
 
 
 class Chunk(msgspec.Struct):
@@ -68,12 +70,21 @@ class Chunk(msgspec.Struct):
     """Empty in a chunk that is only about usage."""
     usage: Any = None
     """What it cost, so far or in all."""
+    x_groq: Any = None
+    """Groq's own: ``{"usage": ...}`` in the last chunk."""
     error: Any = None
     """Why there is no answer, or no more of it."""
     message: Any = None
     """The same, where the whole chunk is the error (vLLM, llama.cpp)."""
     code: Any = None
     """Its code or status."""
+
+    @property
+    def cost(self) -> Usage | None:
+        """The usage, wherever it is told."""
+        told = self.choice.usage if self.choice is not None else None
+        groq: Any = self.x_groq
+        return usage(self.usage) or usage(told) or usage(groq.get("usage") if isinstance(groq, dict) else None)
 
     @property
     def problem(self) -> Any:

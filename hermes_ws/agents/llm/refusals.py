@@ -63,7 +63,7 @@ _NO_IMAGES: Final = re.compile(
     re.IGNORECASE,
 )
 _MODEL: Final = re.compile(r"model", re.IGNORECASE)
-_LENGTH_STATUSES: Final = frozenset({200, 400, 413, 422, 500})
+_LENGTH_STATUSES: Final = frozenset({200, 400, 422, 500})
 _OVERLOADED: Final = frozenset({502, 503, 504, 529})
 
 
@@ -89,7 +89,8 @@ class Refusals:
         return self._of(status, _message(error), model, None)
 
     def _of(self, status: int, said: str, model: str, wait_s: float | None) -> ModelError:
-        if status in _LENGTH_STATUSES and _CONTEXT.search(said):
+        too_large = status == 413 and not _LIMITED.search(said)
+        if too_large or (status in _LENGTH_STATUSES and _CONTEXT.search(said)):
             return ModelError("context_length", self._line(status, said, "the conversation is longer than it takes"))
         if status in (401, 403) or (status in (200, 400) and _KEY.search(said)):
             return ModelError("model_auth", self._line(status, said, "check the agent's api_key"))
