@@ -63,6 +63,13 @@ class Choice(msgspec.Struct):
     """What it cost (Moonshot)."""
 
 
+class Extra(msgspec.Struct):
+    """What one endpoint tells beside the answer."""
+
+    usage: Any = None
+    """What it cost."""
+
+
 class Chunk(msgspec.Struct):
     """One event of a streamed answer, or an answer that is not streamed."""
 
@@ -70,8 +77,8 @@ class Chunk(msgspec.Struct):
     """Empty in a chunk that is only about usage."""
     usage: Any = None
     """What it cost, so far or in all."""
-    x_groq: Any = None
-    """Groq's own: ``{"usage": ...}`` in the last chunk."""
+    x_groq: Extra | None = None
+    """Groq's own, in the last chunk."""
     error: Any = None
     """Why there is no answer, or no more of it."""
     message: Any = None
@@ -83,8 +90,7 @@ class Chunk(msgspec.Struct):
     def cost(self) -> Usage | None:
         """The usage, wherever it is told."""
         told = self.choice.usage if self.choice is not None else None
-        groq: Any = self.x_groq
-        return usage(self.usage) or usage(told) or usage(groq.get("usage") if isinstance(groq, dict) else None)
+        return usage(self.usage) or usage(told) or usage(self.x_groq.usage if self.x_groq is not None else None)
 
     @property
     def problem(self) -> Any:
