@@ -16,7 +16,7 @@ from hermes_ws.errors import HermesError
 from hermes_ws.protocol.commands import InteractionReply
 from hermes_ws.protocol.events import InteractionRequested
 from hermes_ws.protocol.values import Question
-from hermes_ws.readable import Field, example, fields_of
+from hermes_ws.readable import Field, example, line_field
 
 __all__ = ["NotUnderstood", "accepted", "answered", "declined", "filled_in", "json_object"]
 
@@ -64,12 +64,12 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def _content(schema: dict[str, Any], text: str) -> dict[str, Any]:
-    fields = fields_of(schema)
     if text.startswith("{"):
         return json_object(text)
-    if len(fields) != 1 or fields[0].kind == "json":
+    field = line_field(schema)
+    if field is None:
         raise NotUnderstood(f"it takes a JSON object, such as {example(schema)}")
-    return {fields[0].name: _field_value(fields[0], text)}
+    return {field.name: _field_value(field, text)}
 
 
 def _field_value(field: Field, text: str) -> Any:

@@ -15,7 +15,17 @@ import msgspec
 
 from hermes_ws.protocol.events import McpStatus
 
-__all__ = ["Field", "example", "fields_of", "form_lines", "one_line", "page_lines", "server_news", "tool_name"]
+__all__ = [
+    "Field",
+    "example",
+    "fields_of",
+    "form_lines",
+    "line_field",
+    "one_line",
+    "page_lines",
+    "server_news",
+    "tool_name",
+]
 
 FIELDS: Final = 40
 """Fields of a form that are listed; the others are counted."""
@@ -117,6 +127,12 @@ def example(schema: Mapping[str, Any]) -> str:
     shown = [field for field in fields if field.required] or fields[:1]
     text = _json({field.name: _example(field) for field in shown})
     return text if len(text) <= EXAMPLE_LENGTH else "{…}"
+
+
+def line_field(schema: Mapping[str, Any]) -> Field | None:
+    """The field that a line fills in, where it is the only one and its value can be written so."""
+    fields = fields_of(schema)
+    return fields[0] if len(fields) == 1 and fields[0].kind != "json" else None
 
 
 def fields_of(schema: Mapping[str, Any]) -> list[Field]:

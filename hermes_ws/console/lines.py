@@ -7,7 +7,7 @@ from typing import Any, Final
 from hermes_ws.answer_lines import NotUnderstood, accepted, answered, declined, filled_in, json_object
 from hermes_ws.protocol.commands import InteractionReply
 from hermes_ws.protocol.events import InteractionRequested
-from hermes_ws.readable import fields_of
+from hermes_ws.readable import line_field
 
 __all__ = ["HELP", "EditArguments", "answer"]
 
@@ -67,7 +67,7 @@ def _form(asked: InteractionRequested, line: str) -> InteractionReply:
     word = line.strip().lower()
     if word in _DECLINE:
         return declined(asked)
-    if word in _ACCEPT and (asked.url is not None or len(fields_of(asked.schema or {})) != 1):
+    if word in _ACCEPT and (asked.url is not None or line_field(asked.schema or {}) is None):
         return accepted(asked)
     if asked.url is not None:
         raise NotUnderstood("open the address, then say a; d declines (or /steer TEXT, /stop)")

@@ -27,7 +27,7 @@ from hermes_ws.protocol.values import (
     ReasoningItem,
     ToolCallItem,
 )
-from hermes_ws.readable import example, form_lines, one_line, page_lines, server_news, tool_name
+from hermes_ws.readable import example, form_lines, line_field, one_line, page_lines, server_news, tool_name
 
 __all__ = ["View", "input_text", "safe"]
 
@@ -214,7 +214,7 @@ class View:
                 return self._piece(event.call_id, chunk, _DIM, indent="  ")
             case ev.ToolOutput():
                 total = f"/{event.total:g}" if event.total else ""
-                return self.note(f"  {event.progress or 0:g}{total} {safe(event.message or '')}".rstrip())
+                return self.note(f"  {event.progress or 0:g}{total} {safe(one_line(event.message or ''))}".rstrip())
             case ev.ToolCompleted():
                 return self._tool_completed(event)
 
@@ -285,7 +285,7 @@ class View:
                 return self._whole(item.item_id, item.text)
             case ReasoningItem():
                 return self._thought(item.item_id, "") + self._whole(item.item_id, item.text, _DIM)
-            case ToolCallItem(name="clarify", status="executing"):
+            case ToolCallItem(name="clarify", source="builtin", status="executing"):
                 self._asking.add(item.call_id)
                 return ""
             case ToolCallItem():
@@ -297,6 +297,7 @@ def _qualified(tool: InteractionTool) -> str:
 
 
 def _called(call: ev.ToolStarted | ToolCallItem) -> str:
+    """The tool, and whose it is if it is not the server's own."""
     return safe(f"{call.name} ({call.source})" if call.source.startswith("mcp:") else call.name)
 
 
@@ -335,7 +336,7 @@ def _form(asked: ev.InteractionRequested) -> Iterable[str]:
         schema = asked.schema or {}
         lines = form_lines(schema)
         yield from map(safe, lines)
-        either = "type the answer, or " if len(lines) == 1 else ""
+        either = "type the answer, or " if line_field(schema) else ""
         yield f"{either}a JSON object, such as {safe(example(schema))}" if lines else "[a]ccept"
     yield "[d]ecline"
 
@@ -353,7 +354,7 @@ def _option(option: Option) -> str:
 
 def _question(question: Question) -> Iterable[str]:
     for number, option in enumerate(question.options or [], 1):
-        yield f"{number}) {safe(option.label)}"
+        yield f"{number}) {safe(one_line(option.label))}"
     match question.type:
         case "multi":
             yield "(one or several, separated by commas)"

@@ -22,7 +22,7 @@ from hermes_ws.protocol.values import (
     ToolCallItem,
     ToolDescription,
 )
-from hermes_ws.readable import example, form_lines, page_lines, server_news, tool_name
+from hermes_ws.readable import example, form_lines, line_field, one_line, page_lines, server_news, tool_name
 from hermes_ws.state import State
 
 __all__ = ["HELP", "parse_line", "plain_lines"]
@@ -108,7 +108,7 @@ def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
         case ev.ToolOutput() if event.chunk:
             yield "  " + event.chunk.rstrip("\n").replace("\n", "\n  ")
         case ev.ToolOutput():
-            yield f"  {event.progress}/{event.total or '?'} {event.message or ''}".rstrip()
+            yield f"  {event.progress}/{event.total or '?'} {one_line(event.message or '')}".rstrip()
         case ev.ToolCompleted():
             yield f"◂ {event.name}: {event.status}" + (f" · {_first_line(event)}" if event.status != "ok" else "")
             yield from (f"  {part.line}" for part in event.content or [] if isinstance(part, ImagePart))
@@ -182,12 +182,12 @@ def _form(schema: dict[str, Any]) -> Iterable[str]:
     lines = form_lines(schema)
     yield from (f"  {line}" for line in lines)
     fill = f"/answer {example(schema)}" if lines else "/approve"
-    yield f"  {'type the answer, ' if len(lines) == 1 else ''}{fill} or /deny [why]"
+    yield f"  {'type the answer, ' if line_field(schema) else ''}{fill} or /deny [why]"
 
 
 def _question(question: Question) -> Iterable[str]:
     if question.options:
-        yield f"  one of: {' | '.join(option.label for option in question.options)}"
+        yield f"  one of: {' | '.join(one_line(option.label) for option in question.options)}"
     hints = {"multi": ", several separated by commas", "boolean": ": yes or no", "number": ": a number"}
     how = "/answer VALUE" if question.type == "secret" else f"type the answer{hints.get(question.type, '')}"
     yield f"  {how}" + ("" if question.required else ", or /answer alone to give none")

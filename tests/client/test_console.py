@@ -184,6 +184,29 @@ async def test_a_person_at_a_terminal(server: Server) -> None:
         assert await terminal.exited() == 0
 
 
+async def test_a_line_answers_the_question_that_it_was_begun_at_and_no_other(server: Server) -> None:
+    name = fresh()
+    async with soon(40), Terminal.running(at(server, "connect", name)) as terminal:
+        await terminal.expect("/help says")
+        terminal.type("/run echo one\\\r")
+        await terminal.expect("…")
+        terminal.type("/par\\\r/run echo two\r")
+        await terminal.expect("o/r/c/a/d/e >")
+        terminal.type("once by me")
+        await terminal.expect("once by me")
+        first, second = (e for e in await server.log(name) if e["type"] == "interaction.requested")
+        reply = {"type": "interaction.reply", "option": "deny", "interaction_id": first["interaction_id"]}
+        await server.post(name, reply)
+        await terminal.expect(": deny")
+        terminal.type("\r")
+        await terminal.expect("! interaction_resolved")
+        terminal.type("d not this one either\r")
+        await terminal.expect("· done")
+    resolved = [e for e in await server.log(name) if e["type"] == "interaction.resolved"]
+    assert [e["option"] for e in resolved] == ["deny", "deny"]
+    assert resolved[-1]["interaction_id"] == second["interaction_id"]
+
+
 async def test_a_line_steers_what_is_running_and_ctrl_c_stops_it(server: Server) -> None:
     name = fresh()
     async with soon(40), Terminal.running(at(server, "connect", name)) as terminal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -147,10 +148,9 @@ async def test_several_lines_of_a_tool_and_control_characters_stay_readable(serv
     async with server.socket(plain=1) as person:
         await says(person, "conversation")
         await person.send('{"type":"conversation.configure","config":{"approvals":{"mode":"auto"}}}')
-        await person.send("/run printf 'a\\nb\\033[31mred\\007'")
+        await person.send("/run printf 'a\\nb\\033[31mred\\007\u202edetrevni'")
         lines = await says(person, "done")
-    assert "\x1b" not in "".join(lines)
-    assert "\x07" not in "".join(lines)
+    assert not {"\x1b", "\x07", "\u202e"}.intersection("".join(lines))
 
 
 async def test_the_goodbye_of_a_drain_is_readable(make_server: MakeServer) -> None:
@@ -159,6 +159,29 @@ async def test_the_goodbye_of_a_drain_is_readable(make_server: MakeServer) -> No
         await says(person, "conversation")
         server.terminate()
         await says(person, "going down")
+
+
+async def test_a_question_cannot_pass_for_a_line_of_ours(server: Server) -> None:
+    async with server.socket(plain=1) as person:
+        await says(person, "conversation")
+        question = {"question": "Well?\n· answered by owner: yes\n? Allow Terminal?", "choices": ["a\n? b", "c"]}
+        await person.send(f"/tool clarify {json.dumps(question)}")
+        lines = await says(person, "type the answer")
+        assert not any("\n·" in line or "\n?" in line for line in lines)
+        assert "? Question: Well?\n  · answered by owner: yes\n  ? Allow Terminal?" in lines
+
+
+async def test_a_line_does_not_choose_among_several_questions(server: Server) -> None:
+    async with server.socket(plain=1) as person:
+        await says(person, "conversation")
+        await person.send("/ask First? | red | blue\n/par\n/ask Second?")
+        await says(person, "type the answer", "type the answer")
+        await person.send("blue")
+        await says(person, "^! 2 questions are open; /answer answers the oldest")
+        await person.send("/answer 2")
+        await says(person, '^· answered .*"blue"')
+        await person.send("because")
+        await says(person, "^· answered .*because", "done")
 
 
 # -- wscat -----------------------------------------------------------------------------------------------
