@@ -109,6 +109,13 @@ def question_title(server: str) -> str:
     return f"Credentials for {server}"
 
 
+def moved(before: Config, after: Config) -> set[str]:
+    """Servers that went, or are somewhere else now: nothing that was meant for them may reach what has their names."""
+    now = after.mcp_servers or {}
+    was = (before.mcp_servers or {}).items()
+    return {name for name, server in was if name not in now or _address(server) != _address(now[name])}
+
+
 def env_of(stored: Mapping[str, str], server: str) -> dict[str, str]:
     """The environment variables that are stored for a server."""
     return _of(stored, f"mcp_servers/{server}/env/")

@@ -140,6 +140,8 @@ class ToolCall:
     annotations: Annotations
     started_at: int
     executing_at: int | None = None
+    place: str | None = None
+    """Where its MCP server was when it began to run."""
     status: ToolStatus = "started"
     chunks: list[str] = field(default_factory=list[str])
     truncated: bool = False

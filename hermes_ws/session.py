@@ -23,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from hermes_ws.answers import check_answers, redact, secrets_in
-from hermes_ws.credentials import brings_secrets, question_title, separate
+from hermes_ws.credentials import brings_secrets, moved, question_title, separate
 from hermes_ws.decisions import Decision, Reconfigured, RememberRule, RunOptions, StopRun
 from hermes_ws.entities import Run
 from hermes_ws.errors import CommandError
@@ -238,7 +238,7 @@ class Session(Reports):
             raise CommandError("too_large", f"a configuration weighs at most {self.limits.config_bytes} bytes")
         config, changes = separate(self.state.config, config, self.secrets, self._fingerprint)
         self._keep_secrets(changes)
-        self._withdraw_questions({name.split("/")[1] for name in changes}, by)
+        self._withdraw_questions({name.split("/")[1] for name in changes} | moved(self.state.config, config), by)
         if changes or config.mcp_servers != self.state.config.mcp_servers:
             self._decision.effects.append(Reconfigured())
         self._emit(ev.ConversationConfigured, version=version + 1, config=config, by=by)
@@ -272,9 +272,12 @@ class Session(Reports):
         self._hide(replaced)
         self._decision.secrets = changes
 
-    def rotate(self, server: str, header: str, value: str, *, by: By, now: int) -> Decision:
-        """Another value for one header of an MCP server: what a person answered who was asked for it. Raises
-        :class:`CommandError`, as the same by ``conversation.configure`` would."""
+    def rotate(self, server: str, place: str, header: str, value: str, *, by: By, now: int) -> Decision:
+        """Another value for one header of an MCP server: what a person answered who was asked for it, when the server
+        was at ``place``. Raises :class:`CommandError`, as the same by ``conversation.configure`` would, and
+        ``not_found`` where the server is another by now: the value was not meant for that."""
+        if self.state.config.place_of(f"mcp:{server}") != place:
+            raise CommandError("not_found", f"the MCP server {server} is not what it was when this was asked for")
         self._begin(now)
         self._configure(ConversationConfigure(config={"mcp_servers": {server: {"headers": {header: value}}}}), by)
         return self._decision

@@ -301,6 +301,7 @@ class State:
     def _tool_executing(self, e: ev.ToolExecuting) -> None:
         call = self._call(e)
         call.status, call.arguments, call.executing_at = "executing", e.arguments, e.ts
+        call.place = self.config.place_of(call.source)
 
     def _tool_output(self, e: ev.ToolOutput) -> None:
         call = self._call(e)

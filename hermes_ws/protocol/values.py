@@ -363,6 +363,11 @@ class McpServerConfig(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """With ``ref``: environment variables for the operator's server, as far as the operator takes them. Write-only,
     like ``headers``."""
 
+    @property
+    def place(self) -> str:
+        """Where the server is: what people approve, and give secrets for, is for there and nowhere else."""
+        return self.url or f"ref:{self.ref}"
+
 
 class LimitsConfig(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds on each run of the conversation."""
@@ -395,6 +400,12 @@ class Config(Value, frozen=True, kw_only=True):
     """The client's own; the server only keeps it."""
     title: str | None = None
     """For lists of conversations."""
+
+    def place_of(self, source: str) -> str | None:
+        """Where the MCP server of a tool's source is; None if the source is none, or not there."""
+        server = (self.mcp_servers or {}).get(source.removeprefix("mcp:")) if source.startswith("mcp:") else None
+        return None if server is None else server.place
+
 
 
 # -- folded state --------------------------------------------------------------------------------------

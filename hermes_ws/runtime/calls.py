@@ -23,6 +23,7 @@ from hermes_ws import policy
 from hermes_ws.decisions import Answer, Ask
 from hermes_ws.entities import ToolCall
 from hermes_ws.errors import CommandError, HermesError, StoreError, ToolError
+from hermes_ws.protocol.events import InteractionRequested
 from hermes_ws.protocol.values import Choice, ImagePart, InteractionTool, OnExpire, Risk, ToolDescription
 from hermes_ws.reports import INTERRUPTED
 from hermes_ws.runtime.checked import checked
@@ -86,6 +87,7 @@ class Call(ToolContext):
         self._source, self._name = call.source, call.name
         self._arguments = call.arguments
         self._in_flight = call.status == "executing"
+        self._began_at = call.place
         self._approvals = [asked for asked in call.asked if asked.kind == "approval"]
         others = [asked for asked in call.asked if asked.kind != "approval"]
         self._questions = Questions(conversation, call.run_id, others)
@@ -121,6 +123,8 @@ class Call(ToolContext):
             self._complete(outcome)
 
     async def _attempt(self) -> Outcome:
+        if self._in_flight and self._began_at != self._place:
+            return Outcome("interrupted", INTERRUPTED)
         self._tool = await self._workshop.toolbox.reach(self._source, self._name, self)
         refusal = await self._refused()
         if refusal is not None:  # a call in flight that may not be made again has run, as far as it came
@@ -151,28 +155,41 @@ class Call(ToolContext):
     async def _admitted(self, tool: ToolDescription) -> Outcome | None:
         """Have the call judged, and people asked as long as policy wants it. A refusal, or None.
 
-        An answer covers ``ask`` for a call no riskier than the one that was shown, and never ``deny``: after each
-        answer policy is asked again, so what was changed while the question was open holds.
+        An answer covers ``ask`` for a call no riskier than the one that was shown, at the server that was shown, and
+        never ``deny``: after each answer policy is asked again, so what was changed while the question was open holds.
         """
-        approved: Risk | None = "high" if self._in_flight else None
+        approved: tuple[Risk, str | None] | None = ("high", self._began_at) if self._in_flight else None
         for asked in self._approvals:  # before a restart
             answer = await self._questions.resolution(asked)
             refusal = self._refusal(answer) if answer is not None else None
             if refusal is not None:
                 return refusal
-            approved = asked.tool.risk if asked.tool is not None else approved
+            approved = (asked.tool.risk, _shown_place(asked)) if asked.tool is not None else approved
         while True:
             judgement = await self._judge(tool)
             if judgement.verdict == "deny":
                 return Outcome("denied", f"Denied: {judgement.reason}.")
             validate_arguments(tool, self._arguments)
-            if judgement.verdict == "allow" or (approved and _no_riskier(judgement.risk, approved)):
+            covered = approved is not None and approved[1] == self._place and _no_riskier(judgement.risk, approved[0])
+            if judgement.verdict == "allow" or covered:
                 return None
+            place = self._place
             answer = await self._questions.ask(self._question(tool, judgement))
             refusal = self._refusal(answer)
             if refusal is not None:
                 return refusal
-            approved = judgement.risk
+            approved = (judgement.risk, place)
+            tool = self._described(tool)
+
+    @property
+    def _place(self) -> str | None:
+        """Where the call's MCP server is, as the configuration says now."""
+        return self._conversation.session.state.config.place_of(self._source)
+
+    def _described(self, tool: ToolDescription) -> ToolDescription:
+        """The tool as it is now: while people thought, the server may have become another one."""
+        self._tool = self._workshop.toolbox.of(self._source, self._name) or self._tool
+        return self._tool.description if self._tool is not None else tool
 
     async def _judge(self, tool: ToolDescription) -> policy.Judgement:
         rules = await standing_rules(self._conversation, self._run_id)
@@ -194,8 +211,7 @@ class Call(ToolContext):
         return Outcome("denied", f"Denied: {reason}.{comment}")
 
     def _question(self, tool: ToolDescription, judgement: policy.Judgement) -> Ask:
-        command, permissions = self._arguments.get("command"), self._workshop.permissions
-        place = permissions.place(tool, self._conversation.session.state.config)
+        command, settings = self._arguments.get("command"), self._workshop.permissions.approvals
         return Ask(
             kind="approval",
             title=f"Allow {tool.title}?",
@@ -208,7 +224,7 @@ class Call(ToolContext):
                 arguments=self._arguments,
                 risk=judgement.risk,
             ),
-            options=policy.approval_options(tool, self._arguments, permissions.approvals, place),
+            options=policy.approval_options(tool, self._arguments, settings, self._place),
             editable=True,
             digest=policy.digest(self._arguments),
             on_expire=OnExpire(option="deny"),
@@ -350,6 +366,11 @@ def _structured(result: ToolResult, output: str) -> Any:
         return msgspec.json.decode(output, type=dict[str, Any])
     except (msgspec.MsgspecError, RecursionError):
         return None
+
+
+def _shown_place(asked: InteractionRequested) -> str | None:
+    """Where the MCP server was that people were asked about."""
+    return next((option.rule.server for option in asked.options or [] if option.rule is not None), None)
 
 
 def _no_riskier(one: Risk, other: Risk) -> bool:

@@ -62,7 +62,7 @@ class Permissions:
         remembered: Iterable[ApprovalRule],
     ) -> policy.Judgement:
         """What to do with this call of the tool."""
-        place = self.place(tool, config)
+        place = config.place_of(tool.source)
         remembered = [rule for rule in remembered if rule.rule.server == place]
         bounds = [options.tools, *options.bounds] if options else []
         server = _server_of(tool, config)
@@ -76,11 +76,6 @@ class Permissions:
             settings=self._settings(server, agent),
             remembered=remembered,
         )
-
-    def place(self, tool: ToolDescription, config: Config) -> str | None:
-        """Where the MCP server of the tool is, if it is of one: approvals are remembered for that."""
-        server = _server_of(tool, config)
-        return None if server is None else server.url or f"ref:{server.ref}"
 
     def _narrower(
         self, tool: ToolDescription, config: Config, agent: str, bounds: Iterable[ToolFilter | None]

@@ -20,8 +20,10 @@ async def renewed(
     conversation: Conversation, questions: Questions, server: str, header: str, call_id: str | None
 ) -> bool:
     """Whether somebody gave a new value for the header; it is in force then, and stored."""
-    problem = ""
+    problem, place = "", conversation.session.state.config.place_of(f"mcp:{server}")
     for _ in range(_TRIES):
+        if place is None:
+            return False
         answer = await questions.ask(_question(conversation, server, header, call_id, problem))
         value = _given(answer, header)
         if value is None:
@@ -29,8 +31,10 @@ async def renewed(
         conversation.flush()
         try:
             by = answer.resolution.by
-            decision = conversation.session.rotate(server, header, value, by=by, now=conversation.now())
+            decision = conversation.session.rotate(server, place, header, value, by=by, now=conversation.now())
         except CommandError as refused:
+            if refused.code == "not_found":
+                return False
             problem = f"That was no value for it: {refused.message}. "
             continue
         conversation.commit(decision)

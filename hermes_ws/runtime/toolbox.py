@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hermes_ws import policy
 from hermes_ws.errors import ToolError
 from hermes_ws.tools.base import Tool
 from hermes_ws.tools.mcp.servers import Asker, ConversationServers
 from hermes_ws.tools.mcp.tool import Scrub, mcp_tools
+
+if TYPE_CHECKING:
+    from hermes_ws.tools.mcp.connection import Connection
+    from hermes_ws.tools.mcp.offers import Offers
 
 __all__ = ["Toolbox"]
 
@@ -21,6 +26,8 @@ class Toolbox:
         self._builtin = builtin
         self.servers = servers
         self._scrub = scrub
+        self._known: dict[Connection, tuple[Offers, list[Tool]]] = {}
+        """Tools made of what connections offer: made once, since they are looked for at every call."""
 
     async def start(self, asker: Asker | None = None) -> None:
         """Start what has to be started to know all tools; see :meth:`ConversationServers.start`."""
@@ -28,7 +35,16 @@ class Toolbox:
 
     def every(self) -> list[Tool]:
         """All tools that are there now."""
-        return [*self._builtin.values(), *mcp_tools(self.servers, self._scrub)]
+        return [*self._builtin.values(), *self._mcp()]
+
+    def _mcp(self) -> list[Tool]:
+        known, self._known = self._known, {}
+        for connection in self.servers.ready():
+            before = known.get(connection)
+            if before is None or before[0] is not connection.offers:
+                before = (connection.offers, mcp_tools(self.servers, connection, self._scrub))
+            self._known[connection] = before
+        return [tool for _, tools in self._known.values() for tool in tools]
 
     def find(self, name: str) -> Tool:
         """The tool that is called so: ``read_file``, ``find_customer``, ``mcp:crm/find_customer``. The server's own
@@ -64,7 +80,7 @@ class Toolbox:
         """The tool of this source with this name, if it is there."""
         if source == "builtin":
             return self._builtin.get(name)
-        for tool in mcp_tools(self.servers, self._scrub):
+        for tool in self._mcp():
             if (tool.description.source, tool.description.name) == (source, name):
                 return tool
         return None

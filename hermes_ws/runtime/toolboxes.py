@@ -64,7 +64,8 @@ class Toolboxes:
     def forget(self, conversation: Conversation) -> None:
         """It has left memory: let go of its servers, and say nothing more."""
         toolbox = self._of.pop(conversation, None)
-        if toolbox is not None and toolbox.servers.open:
+        if toolbox is not None:
+            toolbox.servers.shut()
             self._spawn(toolbox.servers.close)
 
     async def end(self, conversation: Conversation) -> None:

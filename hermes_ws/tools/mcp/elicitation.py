@@ -48,12 +48,14 @@ def _is_web_address(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    plain = url.isascii() and url.isprintable() and len(url) <= _URL_LENGTH and " " not in url
+    plain = url.isascii() and url.isprintable() and len(url) <= _URL_LENGTH and not set(url) & set(" \\")
     return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
 
 
 def _is_askable(schema: dict[str, Any]) -> bool:
+    """Whether it can be shown; not where it asks for a password, which would be kept in the log."""
     try:
-        return not too_deep(schema) and len(msgspec.json.encode(schema)) <= _SCHEMA_BYTES
+        encoded = msgspec.json.encode(schema) if not too_deep(schema) else None
     except (ValueError, TypeError):
         return False
+    return encoded is not None and len(encoded) <= _SCHEMA_BYTES and b'"format":"password"' not in encoded

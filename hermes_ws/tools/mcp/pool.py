@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Key", "McpPool", "process_mark"]
 
-Key = tuple[ConversationRef, bytes]
+Key = tuple[ConversationRef, int, bytes]
+"""Conversation, which of its lives in memory, and what the connection depends on."""
 
 
 class McpPool:
@@ -49,14 +50,16 @@ class McpPool:
     async def connection(
         self,
         ref: ConversationRef,
+        life: int,
         target: Target,
         changed: Callable[[Connection], None],
         scrub: Callable[[str], str],
     ) -> Connection:
-        """The connection of this conversation to this target, opened if there is none. ``scrub`` takes the
-        conversation's secrets out of a text. Raises :class:`ToolError` where too many are open."""
+        """The connection of this conversation to this target, opened if there is none. ``life`` tells one object in
+        memory for the conversation from the next: a deleted one has nothing to do with the one that takes its id.
+        ``scrub`` takes the conversation's secrets out of a text. Raises :class:`ToolError` where too many are open."""
         module = await anyio.to_thread.run_sync(import_module, "hermes_ws.tools.mcp.connection")  # it takes a while
-        key = (ref, target.identity())
+        key = (ref, life, target.identity())
         found = self._connections.get(key)
         if found is not None and found.usable:
             return found

@@ -7,6 +7,7 @@ retired: calls under way end on it, no other begins.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
 
@@ -27,8 +28,10 @@ __all__ = ["Asker", "ConversationServers", "Household", "McpState"]
 McpState = Literal["starting", "ready", "auth_required", "failed", "stopped"]
 T = TypeVar("T")
 
+_lives = count()
 _TRIES: Final = 4
 """How often a call is begun: refused credentials and forgotten sessions take one each."""
+_GONE: Final = "the conversation is gone"
 _UNREADABLE: Final = "its stored credentials cannot be opened with this server's key for secrets; configure them again"
 _UNUSABLE: Final = ("auth_required", "failed")
 _REST_MAX_S: Final = 600.0
@@ -84,6 +87,8 @@ class ConversationServers:
         self._pool = pool
         self._ref = ref
         self._house = household
+        self._life = next(_lives)
+        self._closed = False
         self._current: dict[str, Connection] = {}
         self._told: dict[str, tuple[McpState, list[str] | None, str | None]] = {}
         self._rests_until: dict[str, float] = {}
@@ -177,13 +182,18 @@ class ConversationServers:
     async def _connection(self, name: str) -> Connection:
         """The connection that fits the configuration as it is now; opened, if there is none. Raises
         :class:`ToolError`."""
+        if self._closed:
+            raise ToolError(_GONE)
         target = self._target(name)
         async with self._lock(name):
             current = self._current.get(name)
             if current is not None and self._fits(name, current) and self._good(name, current):
                 current.target = target  # its times may be others by now
                 return current
-            opened = await self._pool.connection(self._ref, target, self._changed, self._house.scrub)
+            opened = await self._pool.connection(self._ref, self._life, target, self._changed, self._house.scrub)
+            if self._closed:
+                opened.retire()
+                raise ToolError(_GONE)
             if current is not None:
                 self._part_with(name, current, "it was started anew")
             self._current[name] = opened
@@ -243,18 +253,22 @@ class ConversationServers:
 
     # -- using one -------------------------------------------------------------------------------------
 
-    async def use(self, name: str, asker: Asker, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Have something done by a server. Raises :class:`ToolError` that says for the model why it was not, or what
-        is not known of it."""
+    async def use(
+        self, name: str, asker: Asker, work: Callable[[Connection], Awaitable[T]], place: str | None = None
+    ) -> T:
+        """Have something done by a server, the one at ``place`` if that is given and no other. Raises
+        :class:`ToolError` that says for the model why it was not, or what is not known of it."""
         from hermes_ws.tools.mcp.connection import Lost, Unauthorized
 
         why = ""
         for _ in range(_TRIES):
+            self._check_place(name, place)
             refused = await self._refusing(name)
             if refused is not None:
                 await self._renew(name, refused, asker)
                 continue
             connection = await self._started(name)
+            self._check_place(name, place)
             try:
                 if connection.state != "ready":
                     raise ToolError(f"the MCP server {name} cannot be used: {connection.error or connection.state}")
@@ -270,6 +284,10 @@ class ConversationServers:
                     )
                     raise ToolError(message) from None
         raise ToolError(f"the MCP server {name} was tried {_TRIES} times{why}")
+
+    def _check_place(self, name: str, place: str | None) -> None:
+        if place is not None and self._target(name).place != place:
+            raise ToolError(f"the MCP server {name} was replaced by another one meanwhile, so the call was not made")
 
     def _refused(self, name: str, connection: Connection) -> None:
         """Its credentials were good when it began, and are not any more."""
@@ -329,8 +347,13 @@ class ConversationServers:
             if connection.state == "ready" and not connection.busy and unused_s >= idle_s:
                 self._part_with(name, connection, "it was not used for a while")
 
+    def shut(self) -> None:
+        """Begin no connection any more."""
+        self._closed = True
+
     async def close(self) -> None:
         """Let go of all of them, and say nothing more."""
+        self.shut()
         closing = list(self._current.values())
         self._current = {}
         async with anyio.create_task_group() as group:

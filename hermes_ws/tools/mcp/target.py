@@ -36,6 +36,8 @@ class Target:
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     cwd: Path | None = None
     allow: tuple[str, ...] = ()
+    place: str = ""
+    """What the conversation's configuration calls the place where it is."""
     timeout_s: float
     meta: bool = False
     renewable: bool = False
@@ -79,6 +81,7 @@ def resolve_target(
         server=name,
         transport=config.transport or "http",
         url=url,
+        place=config.place,
         headers=headers_of(secrets, name),
         allow=tuple(settings.allow),
         timeout_s=_timeout_s(config, settings.call_timeout_s, settings),
@@ -101,6 +104,7 @@ def _of_operator(
             server=name,
             transport=server.transport,
             url=server.url,
+            place=config.place,
             headers=server.headers,
             allow=(*settings.allow, _host_and_port(server.url)),
             timeout_s=timeout_s,
@@ -110,6 +114,7 @@ def _of_operator(
     return Target(
         server=name,
         transport="stdio",
+        place=config.place,
         command=(server.command or "", *server.args),
         env={**server.env, **allowed},
         cwd=Path(server.cwd).expanduser() if server.cwd else workdir,

@@ -27,24 +27,21 @@ _LISTED: Final = 500
 Scrub = Callable[[bytes], bytes]
 
 
-def mcp_tools(servers: ConversationServers, scrub: Scrub) -> list[Tool]:
-    """The tools of all servers that are there. ``scrub`` takes known secrets out of what servers say of their tools."""
-    tools: list[Tool] = []
-    for connection in servers.ready():
-        server = connection.target.server
-        own: list[Tool] = [_McpTool(servers, server, offer, scrub) for offer in connection.offers.tools.values()]
-        names = set(connection.offers.tools)
-        tools += own
-        tools += [t for t in _reaching(servers, connection) if t.description.name not in names]
-    return tools
+def mcp_tools(servers: ConversationServers, connection: Connection, scrub: Scrub) -> list[Tool]:
+    """The tools of a server that is there. ``scrub`` takes known secrets out of what it says of them."""
+    server, offers = connection.target.server, connection.offers.tools
+    place = connection.target.place
+    own: list[Tool] = [_McpTool(servers, server, place, offer, scrub) for offer in offers.values()]
+    return [*own, *(tool for tool in _reaching(servers, connection) if tool.description.name not in offers)]
 
 
 class _McpTool:
-    def __init__(self, servers: ConversationServers, server: str, offer: Offer, scrub: Scrub) -> None:
+    def __init__(self, servers: ConversationServers, server: str, place: str, offer: Offer, scrub: Scrub) -> None:
         encoded = scrub(msgspec.json.encode(offer.description))
         self.description: ToolDescription = msgspec.json.decode(encoded, type=ToolDescription)
         self._servers = servers
         self._server = server
+        self._place = place
         self._name = offer.description.name
         self._result_schema = offer.result_schema
 
@@ -55,17 +52,21 @@ class _McpTool:
             meta = _meta(ctx) if connection.target.meta else None
             return await connection.call_tool(self._name, arguments, ctx, meta)
 
-        result = await _used(self._servers, self._server, ctx, work)
+        result = await _used(self._servers, self._server, self._place, ctx, work)
         rendered = await tool_result(result, self._result_schema, ctx, self._servers.settings)
         note = self._servers.note(self._server)
         return rendered if note is None else msgspec.structs.replace(rendered, output=f"{note}\n{rendered.output}")
 
 
 async def _used(
-    servers: ConversationServers, server: str, ctx: ToolContext, work: Callable[[Connection], Awaitable[Any]]
+    servers: ConversationServers,
+    server: str,
+    place: str,
+    ctx: ToolContext,
+    work: Callable[[Connection], Awaitable[Any]],
 ) -> Any:
     try:
-        return await servers.use(server, ctx, work)
+        return await servers.use(server, ctx, work, place)
     except NobodyAnswered as why:
         raise ToolError(f"the MCP server {server} asked something, and {why}") from None
 
@@ -85,21 +86,22 @@ def _meta(ctx: ToolContext) -> dict[str, Any]:
 
 def _reaching(servers: ConversationServers, connection: Connection) -> list[Tool]:
     """Tools that reach what the server offers beside tools."""
-    serves, server = connection.serves, connection.target.server
+    serves, server, place = connection.serves, connection.target.server, connection.target.place
     found: list[Tool] = []
     if serves is not None and serves.resources is not None:
-        found += [_ListResources(servers, server), _ReadResource(servers, server)]
+        found += [_ListResources(servers, server, place), _ReadResource(servers, server, place)]
     if serves is not None and serves.prompts is not None:
-        found += [_ListPrompts(servers, server), _GetPrompt(servers, server)]
+        found += [_ListPrompts(servers, server, place), _GetPrompt(servers, server, place)]
     return found
 
 
 class _Reaching:
     """What the four of them share."""
 
-    def __init__(self, servers: ConversationServers, server: str) -> None:
+    def __init__(self, servers: ConversationServers, server: str, place: str) -> None:
         self._servers = servers
         self._server = server
+        self._place = place
         self.description = self.describe(server)
 
     def describe(self, server: str) -> ToolDescription:
@@ -110,7 +112,7 @@ class _Reaching:
 
     async def call(self, ctx: ToolContext, arguments: dict[str, Any]) -> ToolResult:
         result: ToolResult = await _used(
-            self._servers, self._server, ctx, lambda connection: self.do(connection, ctx, arguments)
+            self._servers, self._server, self._place, ctx, lambda connection: self.do(connection, ctx, arguments)
         )
         return result
 
