@@ -26,7 +26,7 @@ from mcp.client import Client, ClientRequestContext, IncomingMessage
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from hermes_ws import __version__
 from hermes_ws.errors import HermesError, ToolError
@@ -153,7 +153,10 @@ class Connection:
         failure: str | None = None
         try:
             with self._scope:
-                await self._live()
+                if self._settings.protocol in HANDSHAKE_PROTOCOL_VERSIONS and not await self._lived("legacy"):
+                    await self._lived("auto")
+                elif self._settings.protocol not in HANDSHAKE_PROTOCOL_VERSIONS:
+                    await self._lived("legacy" if self.target.transport == "sse" else "auto")
         except Exception as error:  # noqa: BLE001 (the SDK's, or what a server made of it: it ends here)
             failure = self._explained(error)
         if self._broken is not None:
@@ -162,11 +165,21 @@ class Connection:
             failure = f"it did not start within {self._settings.start_timeout_s:g} s"
         self._end(failure)
 
-    async def _live(self) -> None:
+    async def _lived(self, mode: Literal["legacy", "auto"]) -> bool:
+        """Live in one age of the protocol; False: the server knows only the other."""
+        try:
+            await self._live(mode)
+        except Exception as error:
+            if mode == "legacy" and self.state == "starting" and _is_of_another_age(error):
+                return False
+            raise
+        return True
+
+    async def _live(self, mode: Literal["legacy", "auto"]) -> None:
         async with (
             Client(
                 sifted_transport(self._transport(), self._sieve),
-                mode="legacy" if self.target.transport == "sse" else "auto",
+                mode=mode,
                 cache=None,
                 client_info=types.Implementation(name="hermes-ws", version=__version__),
                 message_handler=self._on_message,
@@ -252,16 +265,17 @@ class Connection:
             self._close()
 
     def _close(self) -> None:
+        """Begin to say goodbye; there is a time for that."""
+        if self._closing.is_set():
+            return
         self._closing.set()
+        self._scope.deadline = anyio.current_time() + self._settings.close_timeout_s
         if self.state == "starting":
             self._scope.cancel()
 
     async def close(self) -> None:
         """Close it, in the time that is set for that, then by force."""
         self._close()
-        with anyio.move_on_after(self._settings.close_timeout_s):
-            await self.over.wait()
-        self._scope.cancel()
         await self.over.wait()
 
     # -- its tools -------------------------------------------------------------------------------------
@@ -393,7 +407,7 @@ class Connection:
         if error.code == UNAUTHORIZED:
             return Unauthorized(str(error))
         if error.code == FORGOTTEN:
-            self._closing.set()
+            self._close()
             return Lost("the server has forgotten the session", undone=True)
         if error.code == types.CONNECTION_CLOSED and error.message.startswith(_CLOSED):
             return Lost(self._explained(error), undone=False)
@@ -436,6 +450,13 @@ def _url_wanted(error: MCPError) -> Exception:
         return UrlElicitationRequiredError.from_error(error.error)
     except Exception:  # noqa: BLE001 (the SDK's way to say that what came is not what it should be)
         return ToolError("the server wants something done in a browser, and does not say what")
+
+
+def _is_of_another_age(error: BaseException) -> bool:
+    """Whether a server that was greeted in the old way says that it knows only the new one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return isinstance(error, MCPError) and error.code in (types.UNSUPPORTED_PROTOCOL_VERSION, types.METHOD_NOT_FOUND)
 
 
 def explained(error: BaseException) -> str:

@@ -27,6 +27,9 @@ class McpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     allow: list[str] = []
     """Hosts, addresses or networks (CIDR) where servers named by clients may be although they are private;
     ``host:port`` works."""
+    protocol: Literal["2025-11-25", "2026-07-28"] = "2025-11-25"
+    """The version of the protocol that servers are greeted in; where that is not known, the other. In the newer one a
+    server can ask people something only if it was written for that."""
     trust_annotations: bool = True
     """Whether a server's word that a tool only reads, or may be repeated, is taken. Otherwise each of its tools is
     taken to write and to be unrepeatable."""

@@ -11,7 +11,7 @@ import msgspec
 from hermes_ws.errors import ToolError
 from hermes_ws.protocol.values import ToolDescription
 from hermes_ws.tools.base import NobodyAnswered, Tool, ToolContext, ToolResult
-from hermes_ws.tools.describe import READS, describe
+from hermes_ws.tools.describe import ACTS, READS, describe
 from hermes_ws.tools.mcp.servers import ConversationServers
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ class _Reaching:
         self._servers = servers
         self._server = server
         self._place = place
-        self.description = self.describe(server)
+        described = self.describe(server)
+        trusted = servers.settings.trust_annotations
+        self.description = described if trusted else msgspec.structs.replace(described, annotations=ACTS)
 
     def describe(self, server: str) -> ToolDescription:
         raise NotImplementedError
