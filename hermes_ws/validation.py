@@ -1,13 +1,15 @@
 """JSON Schema validation (2020-12): the first problem, said in one line, with its path.
 
 A schema may be a stranger's: an MCP server's, a client's, a model's form. So nothing is ever fetched (a reference that
-leaves the schema is a problem of the schema), and its regular expressions are not run: one of them can stop the whole
-server, and whoever wrote it will check for itself.
+leaves the schema is a problem of the schema), its regular expressions are not run (one of them can stop the whole
+server, and whoever wrote it will check for itself), and checking ends when it has taken too much work: a few references
+to each other can ask for more than there is time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -21,14 +23,25 @@ from jsonschema.exceptions import (
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-__all__ = ["Problem", "UnusableSchema", "first_problem"]
+from hermes_ws.protocol.codec import MAX_DEPTH
+
+__all__ = ["Problem", "UnusableSchema", "first_problem", "too_deep"]
 
 MESSAGE_LENGTH = 300
+WORK: Final = 20_000
+"""Keywords that one check may evaluate: a tenth of a second or so."""
+
+_left: ContextVar[list[int]] = ContextVar("_left")
+"""What the check that is running may still evaluate."""
 
 
 class UnusableSchema(Exception):
     """The schema itself is broken: it is none, or a reference leads nowhere or in a circle. Says which, going on
     from "its schema"."""
+
+
+class _TooMuch(Exception):
+    """The check has used up its work."""
 
 
 class Problem(NamedTuple):
@@ -44,15 +57,20 @@ class _Validates(Protocol):
 
 def first_problem(schema: Mapping[str, Any], value: Any) -> Problem | None:
     """The most telling problem of ``value`` under ``schema``, or None. Raises :class:`UnusableSchema`."""
+    left = _left.set([WORK])
     try:
         errors = _validator(msgspec.json.encode(schema)).iter_errors(value)
         error = cast("ValidationError | None", best_match(errors))
+    except _TooMuch:
+        raise UnusableSchema("takes too much to check against") from None
     except Unresolvable as reason:
         raise UnusableSchema(f"refers to what it does not hold: {str(reason)[:MESSAGE_LENGTH]}") from None
     except RecursionError:
         raise UnusableSchema("or what is checked against it has no end") from None
     except OverflowError:
         return Problem("$", "a number is too large")
+    finally:
+        _left.reset(left)
     return Problem(error.json_path, _said(error)) if error is not None else None
 
 
@@ -100,12 +118,40 @@ def _additional(validator: Any, value: Any, instance: Any, schema: Any) -> Itera
         yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, value, instance, schema)
 
 
+Keyword = Callable[[Any, Any, Any, Any], "Iterable[ValidationError] | None"]
+
+
+def _counted(name: str, keyword: Keyword) -> Keyword:
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        left = _left.get()
+        # Equal items are looked for pair by pair; all other keywords look at a thing once.
+        left[0] -= 1 + (len(instance) ** 2 // 100 if name == "uniqueItems" and isinstance(instance, list) else 0)  # pyright: ignore[reportUnknownArgumentType]
+        if left[0] < 0:
+            raise _TooMuch
+        yield from keyword(validator, value, instance, schema) or ()
+
+    return check
+
+
+_KEYWORDS: Final[Mapping[str, Keyword]] = {
+    **cast("Any", Draft202012Validator).VALIDATORS,
+    "pattern": _ignore,
+    "patternProperties": _ignore,
+    "additionalProperties": _additional,
+    "unevaluatedProperties": _ignore,
+}
 _without_patterns: Final[Callable[..., _Validates]] = cast("Any", validators).extend(
-    Draft202012Validator,
-    {
-        "pattern": _ignore,
-        "patternProperties": _ignore,
-        "additionalProperties": _additional,
-        "unevaluatedProperties": _ignore,
-    },
+    Draft202012Validator, {name: _counted(name, keyword) for name, keyword in _KEYWORDS.items()}
 )
+
+
+def too_deep(value: Any, most: int = MAX_DEPTH) -> bool:
+    """Whether a value is nested more than ``most`` deep: what goes into the log must be readable again."""
+    match value:
+        case dict():
+            inner = list[Any](value.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        case list():
+            inner = list[Any](value)  # pyright: ignore[reportUnknownArgumentType]
+        case _:
+            return False
+    return most <= 0 or any(too_deep(one, most - 1) for one in inner)

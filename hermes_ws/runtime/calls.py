@@ -40,6 +40,7 @@ from hermes_ws.store.directory import DataDirectory
 from hermes_ws.tools.base import Tool, ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.output import OutputKeeper
 from hermes_ws.tools.registry import validate_arguments
+from hermes_ws.validation import too_deep
 
 __all__ = ["Call", "Workshop", "call_id_file", "output_address", "run_metadata"]
 
@@ -166,6 +167,8 @@ class Call(ToolContext):
                 return refusal
             approved = (asked.tool.risk, _shown_place(asked)) if asked.tool is not None else approved
         while True:
+            if self._source.startswith("mcp:") and self._place is None:
+                return Outcome("denied", f"Denied: this conversation has no MCP server {self._source[4:]} any more.")
             judgement = await self._judge(tool)
             if judgement.verdict == "deny":
                 return Outcome("denied", f"Denied: {judgement.reason}.")
@@ -360,12 +363,13 @@ def run_metadata(session: Session, run_id: str) -> dict[str, Any]:
 
 def _structured(result: ToolResult, output: str) -> Any:
     """What the tool says; or the output, when it is one JSON object."""
-    if result.structured is not None or not output.lstrip().startswith("{"):
-        return result.structured
-    try:
-        return msgspec.json.decode(output, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError):
-        return None
+    structured = result.structured
+    if structured is None and output.lstrip().startswith("{"):
+        try:
+            structured = msgspec.json.decode(output, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+    return None if too_deep(structured) else structured
 
 
 def _shown_place(asked: InteractionRequested) -> str | None:

@@ -22,6 +22,7 @@ from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.questions import Questions, answer_to, clarification
 from hermes_ws.runtime.renewal import renewed
+from hermes_ws.validation import too_deep
 
 __all__ = ["AgentSettings", "RunTurn"]
 
@@ -185,7 +186,9 @@ class RunTurn(Turn):
             raise failed.exceptions[0] from None
 
     def _request(self, call: RequestedCall) -> CallRequest:
-        tool, problem = None, call.problem
+        tool, problem, arguments = None, call.problem, call.arguments
+        if too_deep(arguments):
+            arguments, problem = {}, "the arguments are nested too deeply"
         try:
             tool = self._workshop.toolbox.find(call.name).description
         except ToolError as unknown:
@@ -195,7 +198,7 @@ class RunTurn(Turn):
             name=tool.name if tool else call.name,
             source=tool.source if tool else "builtin",
             title=tool.title if tool else call.name,
-            arguments=call.arguments,
+            arguments=arguments,
             annotations=tool.annotations if tool else _UNKNOWN,
             problem=problem,
         )

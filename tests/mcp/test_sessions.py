@@ -11,7 +11,20 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.mcp.conftest import MakeOfficial, MakeUgly
-from tests.mcp.desk import AUTO, LOCAL, call, calls, configure, crm, last, operator_server, states, told, tool_names
+from tests.mcp.desk import (
+    AUTO,
+    LOCAL,
+    NEWEST,
+    call,
+    calls,
+    configure,
+    crm,
+    last,
+    operator_server,
+    states,
+    told,
+    tool_names,
+)
 from tests.mcp.running import OfficialServer, StdioCommand, official_stdio, recorded, ugly_stdio
 from tests.wire import Server, Socket, fresh, processes_with, wait_for
 
@@ -187,7 +200,10 @@ async def test_a_call_that_takes_long_is_not_idle(restless: Server, official: Of
         assert states(socket) == ["starting", "ready"]
 
 
-async def test_nothing_is_said_to_be_lost_where_nothing_was_kept(restless: Server, official: OfficialServer) -> None:
+async def test_nothing_is_said_to_be_lost_where_nothing_was_kept(
+    make_server: MakeServer, official: OfficialServer
+) -> None:
+    restless = make_server(settings=NEWEST + "idle_s = 1\n")
     async with restless.socket() as socket:
         await configure(socket, mcp_servers={"crm": crm(official)}, **AUTO)
         await socket.run(call("add", a=1, b=2))
@@ -328,12 +344,12 @@ async def test_a_restart_where_nothing_was_used_or_kept_is_not_spoken_of(
     make_server: MakeServer, make_official: MakeOfficial
 ) -> None:
     modern, older, conversation = make_official(), make_official(older=True), fresh()
-    host = make_server(settings=LOCAL)
+    host = make_server(settings=NEWEST)
     async with host.socket(conversation) as socket:
         await configure(socket, mcp_servers={"crm": crm(modern), "old": crm(older)}, **AUTO)
         await socket.run(call("mcp:crm/add", a=1, b=2))
     host.kill()
-    host = make_server(settings=LOCAL, data=host.data)
+    host = make_server(settings=NEWEST, data=host.data)
     async with host.socket(conversation) as socket:
         await socket.run(f"{call('mcp:crm/add', a=1, b=2)}\n{call('mcp:old/add', a=1, b=2)}")
         assert [output for _, output in calls(socket.log)] == ["3", "3"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mcp.desk import ADA, AUTO, LOCAL, TOKEN, call, calls, configure, last, operator_server, states, told
+from tests.mcp.desk import ADA, AUTO, LOCAL, NEWEST, TOKEN, call, calls, configure, last, operator_server, states, told
 from tests.mcp.official_tools import LOGIN_URL
 from tests.mcp.running import OfficialServer, StdioCommand, official_stdio, recorded
 from tests.wire import Json, Server, wait_for
@@ -22,7 +22,7 @@ ERAS = {"2026-07-28": "", "2025-11-25": "-older"}
 class Field:
     """A server to talk to, and the official one by every way."""
 
-    host: Server
+    hosts: dict[str, Server]
     servers: dict[str, OfficialServer]
     records: dict[str, Path]
 
@@ -59,18 +59,19 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
         command = official_stdio(record)
         args = [*command.args, *(["--older"] if older else [])]
         settings += operator_server(f"stdio{older}", StdioCommand(command.command, args, command.env))
-    host: Server | None = None
+    hosts: dict[str, Server] = {}
     try:
         for server in servers.values():
             server.start().tokens(**{TOKEN: ADA})
-        host = Server.start(place / "data", settings=settings)
-        yield Field(host, servers, records)
+        for era in ERAS:
+            newest = settings.replace(LOCAL, NEWEST) if era == "2026-07-28" else settings
+            hosts[era] = Server.start(place / f"data-{era}", settings=newest)
+        yield Field(hosts, servers, records)
     finally:
-        for server in servers.values():
-            server.stop()
-        if host is not None:
-            host.stop()
-    assert "Traceback" not in host.errors, host.errors
+        for one in [*servers.values(), *hosts.values()]:
+            one.stop()
+    for host in hosts.values():
+        assert "Traceback" not in host.errors, host.errors
 
 
 def every_way(*, but: tuple[str, str] | None = None) -> pytest.MarkDecorator:
@@ -91,7 +92,7 @@ async def test_calls_lists_pictures_errors_and_progress(field: Field, way: str, 
         call("get_prompt", name="letter", arguments={"customer": "Ada"}),
         call("long_text", length=50_000),
     ]
-    async with field.host.socket() as socket:
+    async with field.hosts[era].socket() as socket:
         await configure(socket, mcp_servers={"crm": field.way(way, era)}, **AUTO)
         await socket.run("\n".join(script))
     whoami, add, found, picture, fail, slow, readme, letter, long = socket.of("tool.completed")
@@ -111,7 +112,7 @@ async def test_calls_lists_pictures_errors_and_progress(field: Field, way: str, 
 
 @every_way(but=("http-json", "2025-11-25"))  # it has no way to ask back
 async def test_forms_and_pages(field: Field, way: str, era: str) -> None:
-    async with field.host.socket() as socket:
+    async with field.hosts[era].socket() as socket:
         await configure(socket, mcp_servers={"crm": field.way(way, era)}, **AUTO)
         await socket.ok("run.start", input=f"{call('ask_name')}\n{call('ask_login')}\n{call('ask_name')}")
         await socket.reply(await socket.asked(), content={"name": "Bob"})
@@ -130,7 +131,7 @@ async def test_forms_and_pages(field: Field, way: str, era: str) -> None:
 @every_way(but=("http-json", "2026-07-28"))  # it does not notice that nobody waits for its answer
 async def test_a_stop_is_passed_on(field: Field, way: str, era: str) -> None:
     key = f"stop-{way}-{era}"
-    async with field.host.socket() as socket:
+    async with field.hosts[era].socket() as socket:
         await configure(socket, mcp_servers={"crm": field.way(way, era)}, **AUTO)
         await socket.ok("run.start", input=call("wait_forever", key=key))
         await until_noted(field, way, era, "waiting", key)
@@ -148,7 +149,7 @@ async def until_noted(field: Field, way: str, era: str, kind: str, key: str) -> 
 @every_way(but=("http-json", "2026-07-28"))  # it announces nothing
 async def test_a_new_tool_is_seen(field: Field, way: str, era: str) -> None:
     name = f"grown_{way}_{era}"
-    async with field.host.socket() as socket:
+    async with field.hosts[era].socket() as socket:
         await configure(socket, mcp_servers={"crm": field.way(way, era)}, **AUTO)
         await socket.run(call("grow", name=name))
         while name not in (await told(socket, "ready"))["tools"]:

@@ -56,7 +56,7 @@ async def test_a_secret_is_sealed_in_the_log_and_opened_when_the_conversation_is
         assert conversation.session.secrets == {NAME: f"Bearer {TOKEN}"}
         assert conversation.unreadable_secrets == set()
         assert conversation.session.scrubber.text(TOKEN) == "[secret]"
-        decision = conversation.session.rotate("crm", "authorization", "Bearer new", by=ME.by, now=runtime.now())
+        decision = conversation.session.rotate("crm", URL, "authorization", "Bearer new", by=ME.by, now=runtime.now())
         conversation.commit(decision)
         await conversation.settled()
     async with runtime_over(store, tmp_path) as runtime:

@@ -69,13 +69,15 @@ def test_secrets_are_bounded_in_number() -> None:
 
 def test_a_rotation_is_a_configuration_of_one_header(world: World) -> None:
     known(world)
-    decision = world.take(world.session.rotate("crm", "AUTHORIZATION", "Bearer another-1", by=ALICE, now=world.now))
+    decision = world.take(
+        world.session.rotate("crm", URL, "AUTHORIZATION", "Bearer another-1", by=ALICE, now=world.now)
+    )
     assert decision.secrets == {NAME: "Bearer another-1"}
     (configured,) = decision.events
     assert isinstance(configured, ev.ConversationConfigured)
     assert configured.by == ALICE
     with pytest.raises(CommandError):
-        world.session.rotate("gone", "Authorization", "Bearer another-1", by=ALICE, now=world.now)
+        world.session.rotate("gone", URL, "Authorization", "Bearer another-1", by=ALICE, now=world.now)
 
 
 def test_secrets_survive_a_failed_commit_as_they_were_committed(world: World) -> None:

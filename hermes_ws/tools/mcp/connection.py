@@ -33,7 +33,7 @@ from hermes_ws.errors import HermesError, ToolError
 from hermes_ws.tools.base import NobodyAnswered, ToolContext
 from hermes_ws.tools.mcp.elicitation import Elicitation
 from hermes_ws.tools.mcp.exchange import Exchange, current
-from hermes_ws.tools.mcp.http import FORGOTTEN, UNAUTHORIZED, Watch, http_client
+from hermes_ws.tools.mcp.http import FORGOTTEN, OURS, UNAUTHORIZED, Watch, http_client
 from hermes_ws.tools.mcp.offers import Offers, gathered
 from hermes_ws.tools.mcp.settings import McpSettings
 from hermes_ws.tools.mcp.sift import Sieve, sifted_transport
@@ -404,9 +404,10 @@ class Connection:
             return ToolError(f"the server's answer is of no use: {explained(error)}")
         if error.code == types.URL_ELICITATION_REQUIRED:
             return _url_wanted(error)
-        if error.code == UNAUTHORIZED:
+        ours = error.data == OURS
+        if ours and error.code == UNAUTHORIZED:
             return Unauthorized(str(error))
-        if error.code == FORGOTTEN:
+        if ours and error.code == FORGOTTEN:
             self._close()
             return Lost("the server has forgotten the session", undone=True)
         if error.code == types.CONNECTION_CLOSED and error.message.startswith(_CLOSED):

@@ -9,7 +9,8 @@ import mcp_types as types
 import msgspec
 
 from hermes_ws.tools.base import ToolContext
-from hermes_ws.tools.mcp.offers import clean, too_deep
+from hermes_ws.tools.mcp.offers import clean
+from hermes_ws.validation import too_deep
 
 __all__ = ["Elicitation"]
 

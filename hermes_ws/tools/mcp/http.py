@@ -9,6 +9,7 @@ origin than the server's is not sent: it would carry the server's headers.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Final, cast
@@ -24,7 +25,7 @@ from hermes_ws.tools.mcp.settings import McpSettings
 from hermes_ws.tools.mcp.sift import too_many_values
 from hermes_ws.tools.mcp.target import Target
 
-__all__ = ["FORGOTTEN", "UNAUTHORIZED", "Watch", "http_client"]
+__all__ = ["FORGOTTEN", "OURS", "UNAUTHORIZED", "Watch", "http_client"]
 
 _CONNECT_S: Final = 10.0
 _WRITE_S: Final = 30.0
@@ -43,7 +44,9 @@ _JSON: Final = "application/json"
 UNAUTHORIZED: Final = -32_401
 FORGOTTEN: Final = -32_404
 REFUSED: Final = -32_400
-"""Codes of errors that are made of statuses: the credentials, the session, anything else. No server's own are there."""
+"""Codes of errors that are made of statuses: the credentials, the session, anything else."""
+OURS: Final = secrets.token_hex(16)
+"""What those carry as data: a server that uses the same codes does not know it."""
 
 
 class Watch:
@@ -151,7 +154,7 @@ class _Watched(httpx2.AsyncBaseTransport):
             code = FORGOTTEN
         elif _is_error(said):
             return httpx2.Response(status, headers={"content-type": _JSON}, content=said, request=request)
-        error = {"code": code, "message": f"it answered with HTTP {status}", "data": {"status": status}}
+        error = {"code": code, "message": f"it answered with HTTP {status}", "data": OURS}
         content = msgspec.json.encode({"jsonrpc": "2.0", "id": message.id, "error": error})
         return httpx2.Response(200, headers={"content-type": _JSON}, content=content, request=request)
 

@@ -10,12 +10,11 @@ from typing import Any, Final
 import msgspec
 from mcp_types import Tool as OfferedTool
 
-from hermes_ws.protocol.codec import MAX_DEPTH
 from hermes_ws.protocol.values import Annotations, ToolDescription
 from hermes_ws.tools.mcp.settings import McpSettings
-from hermes_ws.validation import UnusableSchema, first_problem
+from hermes_ws.validation import UnusableSchema, first_problem, too_deep
 
-__all__ = ["Offer", "Offers", "gathered", "too_deep"]
+__all__ = ["Offer", "Offers", "clean", "gathered"]
 
 _NAME: Final = re.compile(r"[!-9;-~]{1,128}")
 """Visible ASCII but for the colon, which stands between a source and a name."""
@@ -107,15 +106,3 @@ def _annotations(tool: OfferedTool) -> Annotations:
 def clean(text: str) -> str:
     """Text that can be written as UTF-8."""
     return text.encode("utf-8", "replace").decode()
-
-
-def too_deep(value: Any, most: int = MAX_DEPTH) -> bool:
-    """Whether it is nested more than ``most`` deep."""
-    match value:
-        case dict():
-            inner = list[Any](value.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-        case list():
-            inner = list[Any](value)  # pyright: ignore[reportUnknownArgumentType]
-        case _:
-            return False
-    return most <= 0 or any(too_deep(one, most - 1) for one in inner)

@@ -23,9 +23,9 @@ from mcp_types import (
 from hermes_ws.errors import ToolError
 from hermes_ws.protocol.values import ContentPart, TextPart
 from hermes_ws.tools.base import ToolContext, ToolResult
-from hermes_ws.tools.mcp.offers import clean, too_deep
+from hermes_ws.tools.mcp.offers import clean
 from hermes_ws.tools.mcp.settings import McpSettings
-from hermes_ws.validation import UnusableSchema, first_problem
+from hermes_ws.validation import UnusableSchema, first_problem, too_deep
 
 __all__ = ["Rendering", "tool_result"]
 
