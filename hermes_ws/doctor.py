@@ -27,7 +27,8 @@ import msgspec
 from hermes_ws.agents.base import Agent
 from hermes_ws.errors import HermesError
 from hermes_ws.findings import Finding
-from hermes_ws.settings import Settings
+from hermes_ws.scrub import Scrubber
+from hermes_ws.settings import Settings, secret_values
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.tools.mcp.check import check_server
 from hermes_ws.tools.mcp.settings import operator_servers
@@ -50,7 +51,15 @@ class Section:
 
 async def examine(settings: Settings, *, ask: bool) -> list[Section]:
     """All checks. ``ask`` allows what costs something."""
-    return [section for check in CHECKS for section in await check(settings, ask)]
+    scrubber = Scrubber()
+    scrubber.set([*secret_values(settings), *filter(None, [settings.server.key, settings.secrets.key])])
+    found = [section for check in CHECKS for section in await check(settings, ask)]
+    return [Section(section.subject, [_told(scrubber, one) for one in section.findings]) for section in found]
+
+
+def _told(scrubber: Scrubber, finding: Finding) -> Finding:
+    """What may be shown: a server or an endpoint may have repeated a secret."""
+    return Finding(finding.level, scrubber.text(finding.what), scrubber.text(finding.advice))
 
 
 def healthy(sections: Sequence[Section]) -> bool:

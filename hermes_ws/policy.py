@@ -46,6 +46,8 @@ __all__ = [
     "risk_of",
 ]
 
+TERMINAL: Final = "builtin:terminal"
+"""Whose commands are looked into; any other tool may call an argument what it likes."""
 RISKS: Final[tuple[Risk, ...]] = ("low", "medium", "high")
 _MODES: Final[tuple[ApprovalMode, ...]] = ("auto", "ask", "deny")
 """From loose to strict."""
@@ -202,7 +204,7 @@ def risk_of(tool: ToolDescription, arguments: dict[str, Any]) -> Risk:
     if tool.annotations.read_only:
         return "low"
     command = arguments.get("command")
-    if isinstance(command, str):
+    if qualified(tool) == TERMINAL and isinstance(command, str):
         return "high" if _DANGEROUS.search(command) else "medium"
     return "high" if tool.annotations.destructive and tool.source != "builtin" else "medium"
 
@@ -235,7 +237,7 @@ def remembered_rule(tool: ToolDescription, arguments: dict[str, Any], settings: 
     """What a wider approval covers: for a command that very command, or what the operator widened it to;
     for any other tool the tool, whatever its arguments."""
     command = arguments.get("command")
-    if qualified(tool) != "builtin:terminal" or not isinstance(command, str):
+    if qualified(tool) != TERMINAL or not isinstance(command, str):
         return Rule(tool=qualified(tool))
     if settings.terminal_rule == "program" and _PLAIN_COMMAND.fullmatch(command):
         return Rule(tool=qualified(tool), match={"program": command.split(" ", 1)[0]})

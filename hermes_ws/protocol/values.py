@@ -407,7 +407,6 @@ class Config(Value, frozen=True, kw_only=True):
         return None if server is None else server.place
 
 
-
 # -- folded state --------------------------------------------------------------------------------------
 
 

@@ -131,6 +131,9 @@ class Call(ToolContext):
         if refusal is not None:  # a call in flight that may not be made again has run, as far as it came
             return Outcome("interrupted", f"{INTERRUPTED}\n{refusal.output}") if self._in_flight else refusal
         assert self._tool is not None
+        now = self._tool.description.annotations
+        if self._in_flight and not (now.read_only or now.idempotent):  # it says something else of itself than before
+            return Outcome("interrupted", INTERRUPTED)
         if not self._in_flight:
             conversation = self._conversation
             conversation.flush()
@@ -214,10 +217,11 @@ class Call(ToolContext):
         return Outcome("denied", f"Denied: {reason}.{comment}")
 
     def _question(self, tool: ToolDescription, judgement: policy.Judgement) -> Ask:
-        command, settings = self._arguments.get("command"), self._workshop.permissions.approvals
+        settings = self._workshop.permissions.approvals
+        command = self._arguments.get("command") if policy.qualified(tool) == policy.TERMINAL else None
         return Ask(
             kind="approval",
-            title=f"Allow {tool.title}?",
+            title=f"Allow {tool.title}{f' of {tool.source[4:]}' if tool.source.startswith('mcp:') else ''}?",
             message=command if isinstance(command, str) else f"The agent wants to use {policy.qualified(tool)}.",
             call_id=self._call_id,
             tool=InteractionTool(

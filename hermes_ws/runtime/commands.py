@@ -43,6 +43,7 @@ from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.runtime import Runtime, new_id
 from hermes_ws.store.base import CommandRow, ConversationRef
 from hermes_ws.tools.registry import validate_arguments
+from hermes_ws.validation import too_deep
 
 __all__ = ["dispatch", "help_entries"]
 
@@ -121,7 +122,8 @@ async def _read(runtime: Runtime, conversation: Conversation, command: Command, 
 
 async def _tools(runtime: Runtime, conversation: Conversation, caller: Caller) -> list[ToolDescription]:
     toolbox = runtime.toolboxes.of(conversation)
-    await toolbox.start()
+    if caller.principal.role != "observer" and not runtime.draining:  # who only looks starts nothing
+        await toolbox.start()
     config = conversation.session.state.config
     agent, _ = runtime.resolve_agent(config.agent, None)
     every = (tool.description for tool in toolbox.every())
@@ -207,6 +209,9 @@ async def _check_edited(
     if not policy.allowed(tool, None, [caller.principal.tools], ["*"]):
         message = f"your credential does not go as far as {policy.qualified(tool)}; answer without arguments"
         raise CommandError("not_permitted", message, path="$.arguments")
+    if too_deep(command.arguments) or conversation.session.scrubber.finds(command.arguments):
+        message = "the arguments hold a secret of this conversation or of the server, or are nested too deeply"
+        raise CommandError("invalid_answer", message, path="$.arguments")
     try:
         validate_arguments(tool, command.arguments)
     except ToolError as problem:

@@ -26,6 +26,10 @@ from hermes_ws.validation import too_deep
 
 __all__ = ["AgentSettings", "RunTurn"]
 
+_NOT_IN_CALLS = (
+    "an argument holds a secret of this conversation or of the server (a header's value, a key), and those do not go "
+    "into calls; if it is a word that only looks like one, use another"
+)
 _UNKNOWN = Annotations(read_only=False, idempotent=False, destructive=True)
 
 
@@ -189,6 +193,8 @@ class RunTurn(Turn):
         tool, problem, arguments = None, call.problem, call.arguments
         if too_deep(arguments):
             arguments, problem = {}, "the arguments are nested too deeply"
+        elif self._session.scrubber.finds(arguments):
+            problem = _NOT_IN_CALLS
         try:
             tool = self._workshop.toolbox.find(call.name).description
         except ToolError as unknown:

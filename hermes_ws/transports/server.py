@@ -50,6 +50,8 @@ NAMESPACE = "default"
 PRINCIPAL = "owner"
 _TERMS: Final = ("tools", "approvals")
 """What an agent's table says to us, not to the agent."""
+_UNGUESSABLE: Final = 16
+"""A secret of the server's that is shorter is not scrubbed: what is replaced shows whether a guess was right."""
 _LOOK_S: Final = 1.0
 """How often connections are looked at, at the least."""
 _PUBLIC_URL: Final = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:[0-9]{1,5})?(/[!-~]*)?")
@@ -196,7 +198,8 @@ async def open_app(settings: Settings) -> AsyncGenerator[tuple[App, Runtime, Run
         held.callback(directory.close)
         access, key, key_file = make_access(settings, directory)
         scrubber = Scrubber()
-        scrubber.set([*([key] if key is not None else []), *secret_values(settings)])
+        every = [*([key] if key is not None else []), *secret_values(settings)]
+        scrubber.set([secret for secret in every if len(secret) >= _UNGUESSABLE])
         given = settings.secrets
         vault = open_vault(key=given.key, key_file=given.key_file, data=directory.root, known=scrubber.add)
         store = await SqliteStore.open(

@@ -135,7 +135,8 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Whether it is there, or is being opened."""
-        return self.state in ("starting", "ready") and not (self._closing.is_set() or self._retiring)
+        going = self._closing.is_set() or self._retiring or self._broken is not None
+        return self.state in ("starting", "ready") and not going
 
     @property
     def serves(self) -> types.ServerCapabilities | None:
@@ -159,7 +160,7 @@ class Connection:
                     await self._lived("legacy" if self.target.transport == "sse" else "auto")
         except Exception as error:  # noqa: BLE001 (the SDK's, or what a server made of it: it ends here)
             failure = self._explained(error)
-        if self._broken is not None:
+        if self._broken:
             failure = self._broken
         elif failure is None and self._scope.cancelled_caught and self.state == "starting":
             failure = f"it did not start within {self._settings.start_timeout_s:g} s"
@@ -193,11 +194,16 @@ class Connection:
             self._client, self._tasks = client, tasks
             self._scope.deadline = math.inf
             self._set("ready")
-            tasks.start_soon(self._follow_list, client)
-            if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
-                tasks.start_soon(self._listen, client)
-            await self._closing.wait()
-            tasks.cancel_scope.cancel()
+            try:
+                tasks.start_soon(self._follow_list, client)
+                if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+                    tasks.start_soon(self._listen, client)
+                await self._closing.wait()
+                tasks.cancel_scope.cancel()
+            finally:  # leaving may take a while: no call is to begin meanwhile
+                self._client = self._tasks = None
+                if not self._closing.is_set() and self._broken is None:
+                    self._broken = ""
 
     def _transport(self) -> Any:
         """How the SDK reaches the server."""
@@ -215,7 +221,7 @@ class Connection:
 
     def _break(self, reason: str) -> None:
         """The process has ended, or says what nobody can hear."""
-        if self._broken is None and not self._closing.is_set():
+        if not self._broken and not self._closing.is_set():
             self._broken = reason
             self._scope.cancel()
 
@@ -241,7 +247,7 @@ class Connection:
         elif self._watch.unauthorized and self.state == "starting":
             self._set("auth_required", "it refused the credentials (401)")
         else:
-            last = f"; it said: {self._words[0].strip()[-_MESSAGE_LENGTH:]}" if self._words else ""
+            last = f"; it said: {_ending(self._scrub(self._words[0]).strip())}" if self._words else ""
             self._set("failed", (failure or "the connection ended") + last)
         self._settled.set()
         self.over.set()
@@ -342,7 +348,7 @@ class Connection:
                 return await self._one(ctx, call)
             except UrlElicitationRequiredError as wanted:  # it has done nothing yet
                 for elicitation in wanted.elicitations[: self._settings.questions]:
-                    answer = await Elicitation(ctx, self.target.server).answered(elicitation)
+                    answer = await Elicitation(ctx, self.target.server, self._scrub).answered(elicitation)
                     if answer.action != "accept":
                         raise ToolError("what the server wants done in a browser was declined") from None
         raise ToolError("the server wants something done in a browser again and again")
@@ -354,7 +360,7 @@ class Connection:
             raise Lost("the connection is closed", undone=True)
         self.used = True
         waiting = anyio.CancelScope(deadline=anyio.current_time() + self.target.timeout_s)
-        exchange = Exchange(ctx, waiting, self._settings.progress_every_s)
+        exchange = Exchange(ctx, waiting, self._settings.progress_every_s, self._scrub)
         outcome: list[T] = []
         failure: list[Exception] = []
 
@@ -401,7 +407,7 @@ class Connection:
         if isinstance(error, (HermesError, UrlElicitationRequiredError)):
             return error
         if not isinstance(error, MCPError):
-            return ToolError(f"the server's answer is of no use: {explained(error)}")
+            return ToolError(f"the server's answer is of no use: {explained(error, self._scrub)}")
         if error.code == types.URL_ELICITATION_REQUIRED:
             return _url_wanted(error)
         ours = error.data == OURS
@@ -418,7 +424,7 @@ class Connection:
         """What went wrong, and what may be done about it."""
         if self._watch.reason is not None:
             return self._watch.reason
-        text = explained(error)
+        text = explained(error, self._scrub)
         if text == _NO_CONNECTION:
             return f"{urlsplit(self.target.url).netloc} cannot be reached"
         status = text.removeprefix("it answered with HTTP ") if self.state == "starting" else ""
@@ -435,7 +441,7 @@ class Connection:
         exchange.questions += 1
         try:
             async with exchange.paused():
-                return await Elicitation(exchange.ctx, self.target.server).answered(params)
+                return await Elicitation(exchange.ctx, self.target.server, self._scrub).answered(params)
         except NobodyAnswered:
             return cancelled
         except Exception:  # noqa: BLE001 (what it says would go to the server)
@@ -460,8 +466,14 @@ def _is_of_another_age(error: BaseException) -> bool:
     return isinstance(error, MCPError) and error.code in (types.UNSUPPORTED_PROTOCOL_VERSION, types.METHOD_NOT_FOUND)
 
 
-def explained(error: BaseException) -> str:
-    """What went wrong, in one line: the first cause, without what the SDK quotes of the server's answer."""
+def _ending(text: str) -> str:
+    """The last of it, from the beginning of a word on."""
+    return text if len(text) <= _MESSAGE_LENGTH else text[-_MESSAGE_LENGTH:].partition(" ")[2]
+
+
+def explained(error: BaseException, scrub: Callable[[str], str]) -> str:
+    """What went wrong, in one line: the first cause, without what the SDK quotes of the server's answer. Secrets are
+    taken out before it is cut: half of one would not be known again."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     if isinstance(error, httpx2.HTTPStatusError):
@@ -473,7 +485,7 @@ def explained(error: BaseException) -> str:
     if isinstance(error, httpx2.TransportError) and not str(error):
         return f"the connection broke ({type(error).__name__})"
     if isinstance(error, (HermesError, MCPError, httpx2.HTTPError)):
-        return (str(error) or type(error).__name__).splitlines()[0][:_MESSAGE_LENGTH]
+        return (scrub(str(error)) or type(error).__name__).splitlines()[0][:_MESSAGE_LENGTH]
     if isinstance(error, RuntimeError) and "protocol version" in str(error):
         return "it speaks no version of the protocol that we do"
     return f"what it answered broke the connection ({type(error).__name__})"

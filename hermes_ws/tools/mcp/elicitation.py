@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -22,13 +23,15 @@ _URL_LENGTH: Final = 2_048
 class Elicitation:
     """Asks for one call of one server."""
 
-    def __init__(self, ctx: ToolContext, server: str) -> None:
+    def __init__(self, ctx: ToolContext, server: str, scrub: Callable[[str], str]) -> None:
+        """``scrub`` takes the conversation's secrets out of a text."""
+        self._scrub = scrub
         self._ctx = ctx
         self._server = server
 
     async def answered(self, params: types.ElicitRequestParams) -> types.ElicitResult:
         """Have people asked, and what they say. What cannot be asked is declined. Raises :class:`NobodyAnswered`."""
-        message = clean(params.message)[:_MESSAGE_LENGTH]
+        message = self._scrub(clean(params.message))[:_MESSAGE_LENGTH]
         title = f"{self._server} asks"
         if isinstance(params, types.ElicitRequestURLParams):
             if not _is_web_address(params.url):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +26,7 @@ class Exchange:
     ctx: ToolContext
     waiting: anyio.CancelScope
     progress_every_s: float
+    scrub: Callable[[str], str]
     asking: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     done: anyio.Event = field(default_factory=anyio.Event)
     questions: int = 0
@@ -58,7 +59,7 @@ class Exchange:
         """Pass progress on; reports that come too soon replace each other."""
         if not math.isfinite(progress) or (total is not None and not math.isfinite(total)):
             return
-        self._newest = (progress, total, None if message is None else message[:_MESSAGE_LENGTH])
+        self._newest = (progress, total, None if message is None else self.scrub(message)[:_MESSAGE_LENGTH])
         if self._reporting:
             return
         self._reporting = True

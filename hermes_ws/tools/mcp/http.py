@@ -18,6 +18,7 @@ import anyio
 import httpx2
 import msgspec
 
+from hermes_ws.errors import HermesError
 from hermes_ws.tools.addresses import AllowList
 from hermes_ws.tools.guarded import AddressRefused, guarded_client
 from hermes_ws.tools.mcp.pace import Pace
@@ -31,6 +32,8 @@ _CONNECT_S: Final = 10.0
 _WRITE_S: Final = 30.0
 _NOTICE_S: Final = 10.0
 """For the answer to a message that is not a request: the SDK sends nothing else meanwhile."""
+_LOOK_S: Final = 0.5
+"""How often it is looked whether anybody still waits for an answer."""
 _AGAIN_S: Final = 1.0
 """The least time between two streams that are opened to listen: a server may ask for none at all."""
 
@@ -115,6 +118,8 @@ class _Watched(httpx2.AsyncBaseTransport):
         self._listen_at = 0.0
         self._bodies: dict[str, _Bounded] = {}
         """Answers to requests that are being read, by the requests' ids."""
+        self._awaited: dict[str, anyio.Event] = {}
+        """Requests that have no answer yet, and whether they were given up."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if not _same_origin(self._origin, request.url):
@@ -124,7 +129,7 @@ class _Watched(httpx2.AsyncBaseTransport):
             await self._listen(request)
         elif message.id is None or message.method is None:
             request.extensions = {**request.extensions, "timeout": _short(request)}
-        response = await self._answered(request)
+        response = await self._answered(request, message)
         self._watch.note(response)
         if response.status_code >= 400 and message.id is not None and message.method is not None:
             return await self._refusal(request, message, response)
@@ -166,22 +171,45 @@ class _Watched(httpx2.AsyncBaseTransport):
         await anyio.sleep_until(self._listen_at)
         self._listen_at = anyio.current_time() + _AGAIN_S
 
-    async def _answered(self, request: httpx2.Request) -> httpx2.Response:
-        """The answer, once its head is there: a server may send one preliminary answer after the other."""
-        try:
-            with anyio.fail_after(self._patience_s):
-                return await self._inner.handle_async_request(request)
-        except TimeoutError:
-            raise httpx2.ReadTimeout("no answer came in time") from None
+    async def _answered(self, request: httpx2.Request, message: _Message) -> httpx2.Response:
+        """The answer, once its head is there. It may come with the result, after people were asked; but a server may
+        also send one preliminary answer after the other, to nobody."""
+        given_up = self._awaited[repr(message.id)] = anyio.Event()
+        outcome: list[httpx2.Response | Exception] = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._lose_patience, given_up, group.cancel_scope)
+            try:
+                outcome.append(await self._inner.handle_async_request(request))
+            except (httpx2.HTTPError, HermesError) as error:
+                outcome.append(error)
+            group.cancel_scope.cancel()
+        self._awaited.pop(repr(message.id), None)
+        answer = outcome[0] if outcome else httpx2.ReadTimeout("no answer came in time")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _lose_patience(self, given_up: anyio.Event, scope: anyio.CancelScope) -> None:
+        """Break off what nobody waits for."""
+        since = anyio.current_time()
+        while not given_up.is_set():
+            with anyio.move_on_after(_LOOK_S):
+                await given_up.wait()
+            if not self._watch.busy() and anyio.current_time() - since > self._patience_s:
+                break
+        scope.cancel()
 
     def _keep(self, message: _Message, body: _Bounded) -> None:
         """Whose answer it is. The SDK tells the server when a request was given up, but reads its answer on."""
         for name in [name for name, other in self._bodies.items() if other.over]:
             del self._bodies[name]
         if message.method == "notifications/cancelled":
-            given_up = self._bodies.pop(repr((message.params or {}).get("requestId")), None)
+            request_id = repr((message.params or {}).get("requestId"))
+            given_up = self._bodies.pop(request_id, None)
             if given_up is not None:
                 given_up.over = True
+            elif request_id in self._awaited:
+                self._awaited[request_id].set()
         elif message.id is not None and message.method is not None:
             self._bodies[repr(message.id)] = body
 

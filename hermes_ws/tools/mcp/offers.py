@@ -42,7 +42,8 @@ def gathered(server: str, offered: Iterable[OfferedTool], settings: McpSettings,
     """The tools that can be offered on; the first of a name counts. ``scrub`` takes secrets out of a text."""
     offers, weight = Offers(), 0
     for tool in offered:
-        offer = _offer(server, tool, settings) if scrub(tool.name) == tool.name else "a tool named like a secret"
+        named = scrub(tool.name) == tool.name
+        offer = _offer(server, tool, settings, scrub) if named else "a tool named like a secret"
         if isinstance(offer, str):
             offers.left_out.append(offer)
             continue
@@ -62,7 +63,7 @@ def gathered(server: str, offered: Iterable[OfferedTool], settings: McpSettings,
     return offers
 
 
-def _offer(server: str, tool: OfferedTool, settings: McpSettings) -> Offer | str:
+def _offer(server: str, tool: OfferedTool, settings: McpSettings, scrub: Callable[[str], str]) -> Offer | str:
     """The tool, or why not."""
     if not _NAME.fullmatch(tool.name):
         return "a tool whose name is no name"
@@ -78,7 +79,7 @@ def _offer(server: str, tool: OfferedTool, settings: McpSettings) -> Offer | str
     description = ToolDescription(
         name=tool.name,
         source=f"mcp:{server}",
-        title=clean(title)[:_TITLE_LENGTH],
+        title=scrub(clean(title))[:_TITLE_LENGTH],
         description=clean(tool.description or ""),
         parameters=schema,
         annotations=_annotations(tool) if settings.trust_annotations else _UNTRUSTED,

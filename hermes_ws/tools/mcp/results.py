@@ -68,7 +68,7 @@ class Rendering:
         if isinstance(resource, TextResourceContents):
             self.lines.append(clean(resource.text))
         else:
-            await self.add_data(resource.blob, resource.mime_type or "", f"resource {clean(str(resource.uri))[:500]}")
+            await self.add_data(resource.blob, resource.mime_type or "", f"resource {clean(str(resource.uri))}")
 
     async def add_data(self, encoded: str, mime: str, what: str) -> None:
         """Bytes: an image is kept; of anything else the model is told that it was there."""

@@ -8,6 +8,7 @@ writes to stderr is kept as far as it may explain its end.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -33,6 +34,7 @@ __all__ = ["stdio_streams"]
 
 _READ_BYTES: Final = 65_536
 _LAST_WORDS_BYTES: Final = 2_048
+_BREAK: Final = re.compile(rb"^\S*\s*")
 _EXIT_POLL_S: Final = 0.02
 _LAST_WORDS_S: Final = 0.2
 """Time for what a server had written when it ended to be read."""
@@ -144,7 +146,9 @@ async def _pump_words(process: anyio.abc.Process, said: deque[str]) -> None:
     last = b""
     with suppress(anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
         while True:
-            last = (last + await process.stderr.receive(_READ_BYTES))[-_LAST_WORDS_BYTES:]
+            last += await process.stderr.receive(_READ_BYTES)
+            if len(last) > _LAST_WORDS_BYTES:  # from the beginning of a line or a word on: nothing is to be cut in two
+                last = _BREAK.sub(b"", last[-_LAST_WORDS_BYTES:], count=1)
             said.append(last.decode("utf-8", "replace"))
 
 
