@@ -29,10 +29,28 @@ __all__ = ["Problem", "UnusableSchema", "first_problem", "too_deep"]
 
 MESSAGE_LENGTH = 300
 WORK: Final = 20_000
-"""Keywords that one check may evaluate: a tenth of a second or so."""
+"""Keywords that one check may evaluate: a tenth of a second or so. What compares or tells much counts for more."""
+META_WORK: Final = 60_000
+"""The same for checking that a schema is one."""
 
-_left: ContextVar[list[int]] = ContextVar("_left")
-"""What the check that is running may still evaluate."""
+
+class _Left:
+    """What the running check may still do. ``weight`` is what an error costs: it quotes what it is about."""
+
+    __slots__ = ("weight", "work")
+
+    def __init__(self, work: int, weight: int) -> None:
+        self.work = work
+        self.weight = weight
+
+    def spend(self, work: int) -> None:
+        """Raises :class:`_TooMuch` when there is no more."""
+        self.work -= work
+        if self.work < 0:
+            raise _TooMuch
+
+
+_left: ContextVar[_Left] = ContextVar("_left")
 
 
 class UnusableSchema(Exception):
@@ -57,7 +75,7 @@ class _Validates(Protocol):
 
 def first_problem(schema: Mapping[str, Any], value: Any) -> Problem | None:
     """The most telling problem of ``value`` under ``schema``, or None. Raises :class:`UnusableSchema`."""
-    left = _left.set([WORK])
+    left = _left.set(_Left(WORK, len(msgspec.json.encode(value)) // 1_000))
     try:
         errors = _validator(msgspec.json.encode(schema)).iter_errors(value)
         error = cast("ValidationError | None", best_match(errors))
@@ -89,13 +107,27 @@ def _said(error: ValidationError) -> str:
 def _validator(encoded: bytes) -> _Validates:
     try:
         schema = _undated(msgspec.json.decode(encoded))
-        Draft202012Validator.check_schema(schema)
+        _check_schema(schema, len(encoded))
     except SchemaError as error:
         raise UnusableSchema(f"is none, at {error.json_path}: {error.message[:MESSAGE_LENGTH]}") from None
     except RecursionError:
         raise UnusableSchema("has no end") from None
     # An empty registry: it knows the meta-schemas and what the schema holds itself, and fetches nothing.
     return _without_patterns(schema, registry=cast("Any", Registry)())
+
+
+def _check_schema(schema: Any, size: int) -> None:
+    """As ``Draft202012Validator.check_schema``, but it ends. Raises ``SchemaError`` or :class:`UnusableSchema`."""
+    left = _left.set(_Left(META_WORK, size // 1_000))
+    try:
+        draft = cast("Any", Draft202012Validator)
+        meta = cast("Any", _without_patterns)(draft.META_SCHEMA, format_checker=draft.FORMAT_CHECKER)
+        for error in meta.iter_errors(schema):
+            raise SchemaError(error.message, path=error.path, instance=error.instance)
+    except _TooMuch:
+        raise UnusableSchema("takes too much to check") from None
+    finally:
+        _left.reset(left)
 
 
 def _undated(schema: Any) -> Any:
@@ -124,13 +156,21 @@ Keyword = Callable[[Any, Any, Any, Any], "Iterable[ValidationError] | None"]
 def _counted(name: str, keyword: Keyword) -> Keyword:
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         left = _left.get()
-        # Equal items are looked for pair by pair; all other keywords look at a thing once.
-        left[0] -= 1 + (len(instance) ** 2 // 100 if name == "uniqueItems" and isinstance(instance, list) else 0)  # pyright: ignore[reportUnknownArgumentType]
-        if left[0] < 0:
-            raise _TooMuch
-        yield from keyword(validator, value, instance, schema) or ()
+        left.spend(1 + _comparisons(name, value, instance))
+        for error in keyword(validator, value, instance, schema) or ():
+            left.spend(1 + left.weight)
+            yield error
 
     return check
+
+
+def _comparisons(name: str, value: Any, instance: Any) -> int:
+    """What a keyword costs that compares much: equal items are looked for pair by pair, values in a list one by one."""
+    if name == "uniqueItems" and isinstance(instance, list):
+        return len(instance) ** 2 // 20  # pyright: ignore[reportUnknownArgumentType]
+    if name in ("enum", "const"):
+        return len(msgspec.json.encode(value)) // 50
+    return 0
 
 
 _KEYWORDS: Final[Mapping[str, Keyword]] = {

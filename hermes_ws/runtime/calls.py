@@ -10,12 +10,14 @@ it is run again without a second ``tool.executing``. (One that may not run twice
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 from urllib.parse import quote
 
+import anyio.lowlevel
 import msgspec
 import structlog
 
@@ -43,6 +45,8 @@ from hermes_ws.tools.registry import validate_arguments
 from hermes_ws.validation import too_deep
 
 __all__ = ["Call", "Workshop", "call_id_file", "output_address", "run_metadata"]
+
+_PIECE = 65_536
 
 log = structlog.get_logger("hermes_ws.calls")
 
@@ -101,6 +105,7 @@ class Call(ToolContext):
             workshop.directory.outputs(ref) / call_id_file(call_id),
             preview_bytes=settings.preview_bytes,
             keep_bytes=settings.keep_bytes,
+            together_bytes=settings.keep_conversation_bytes,
             address=output_address(ref.conversation_id, call_id),
         )
 
@@ -145,7 +150,16 @@ class Call(ToolContext):
         if result.content:
             content = await self._workshop.images.settled(self._conversation, result.content, "$.content")
             result = msgspec.structs.replace(result, content=content)
-        return Outcome("error" if result.is_error else "ok", result.output, result)
+        output = None if result.output is None else await self._scrubbed(result.output)
+        return Outcome("error" if result.is_error else "ok", output, result)
+
+    async def _scrubbed(self, text: str) -> str:
+        """The text without secrets; a long one in pieces, since others want their turn."""
+        flow, pieces = Flow(self._scrubber), list[str]()
+        for at in range(0, len(text), _PIECE):
+            pieces.append(flow.add(text[at : at + _PIECE]))
+            await anyio.lowlevel.checkpoint()
+        return "".join([*pieces, flow.rest()])
 
     async def _refused(self) -> Outcome | None:
         """Why the call is not made, or None."""
@@ -347,7 +361,11 @@ class Call(ToolContext):
         self, title: str, message: str, *, schema: dict[str, Any] | None = None, url: str | None = None
     ) -> dict[str, Any] | None:
         question = form(title, message, schema=schema, url=url, call_id=self._call_id)
-        return filled_in(await self._questions.ask(question))
+        try:
+            return filled_in(await self._questions.ask(question))
+        except asyncio.CancelledError:
+            self._questions.take_back(question)
+            raise
 
     async def credential(self, server: str, header: str) -> bool:
         return await renewed(self._conversation, self._questions, server, header, self._call_id)

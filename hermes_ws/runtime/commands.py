@@ -55,7 +55,10 @@ async def dispatch(
     with conversation.held():
         try:
             caller.check(command)
-            if isinstance(command, READS):
+            if isinstance(command, ToolsList):
+                # Servers may have to be started for it: nobody's next command waits for that.
+                runtime.spawn(lambda: _list_tools(runtime, conversation, command, caller, reply))
+            elif isinstance(command, READS):
                 reply(await _read(runtime, conversation, command, caller))
             else:
                 await conversation.once(
@@ -95,7 +98,7 @@ async def _do(runtime: Runtime, conversation: Conversation, command: Command, ca
 
 async def _read(runtime: Runtime, conversation: Conversation, command: Command, caller: Caller) -> Ok:
     at = conversation.committed
-    if isinstance(command, (ToolsList, ApprovalsList)):  # what they tell of must not be undone by a crash
+    if isinstance(command, ApprovalsList):  # what it tells of must not be undone by a crash
         await conversation.settled()
     match command:
         case Ping():
@@ -106,8 +109,6 @@ async def _read(runtime: Runtime, conversation: Conversation, command: Command, 
             snapshot = conversation.snapshot()
             await conversation.settled()
             return Ok(id=command.id, at=snapshot.at, snapshot=snapshot)
-        case ToolsList():
-            return Ok(id=command.id, at=at, tools=await _tools(runtime, conversation, caller))
         case ApprovalsList():
             agent, _ = runtime.resolve_agent(conversation.session.state.config.agent, None)
             rules = await standing_rules(conversation, principal=caller.principal.name, agent=agent)
@@ -118,6 +119,20 @@ async def _read(runtime: Runtime, conversation: Conversation, command: Command, 
             return Ok(id=command.id, at=at)
         case _:
             raise CommandError("unsupported", f"{command_type(command)} is not supported by this server yet")
+
+
+async def _list_tools(
+    runtime: Runtime, conversation: Conversation, command: ToolsList, caller: Caller, reply: Reply
+) -> None:
+    with conversation.held():
+        try:
+            await conversation.settled()  # what it tells of must not be undone by a crash
+            at = conversation.committed
+            reply(Ok(id=command.id, at=at, tools=await _tools(runtime, conversation, caller)))
+        except CommandError as refused:
+            conversation.refuse(refused, reply)
+        except StoreError as error:
+            reply(refusal(error))
 
 
 async def _tools(runtime: Runtime, conversation: Conversation, caller: Caller) -> list[ToolDescription]:

@@ -71,6 +71,18 @@ class Questions:
         finally:
             conversation.answers.waiting.pop(interaction_id, None)
 
+    def take_back(self, question: Ask) -> None:
+        """Whoever asked this does not wait for the answer any more; unless it is the run that is being ended, or the
+        server: then it is seen to elsewhere."""
+        conversation = self._conversation
+        run = conversation.session.state.active
+        if conversation.dead or run is None or run.status == "stopping":
+            return
+        for asked in list(conversation.session.state.interactions.values()):
+            if asked.call_id == question.call_id and _is(asked, question):
+                conversation.flush()
+                conversation.commit(conversation.session.withdraw(asked.interaction_id, conversation.now()))
+
     def withdraw_rest(self) -> None:
         """Nothing was asked again of what is still open from before: nobody is there to hear the answer."""
         conversation, rest = self._conversation, self._earlier
@@ -83,9 +95,13 @@ class Questions:
     def _found(self, question: Ask) -> InteractionRequested | None:
         """The earlier question that this is, if it is one."""
         for n, asked in enumerate(self._earlier):
-            if (asked.kind, asked.title, asked.message) == (question.kind, question.title, question.message):
+            if _is(asked, question):
                 return self._earlier.pop(n)
         return None
+
+
+def _is(asked: InteractionRequested, question: Ask) -> bool:
+    return (asked.kind, asked.title, asked.message) == (question.kind, question.title, question.message)
 
 
 def clarification(

@@ -22,8 +22,12 @@ class OutputKeeper:
     cannot be written, the call goes on, and the preview says that the rest is lost.
     """
 
-    def __init__(self, path: Path, *, preview_bytes: int, keep_bytes: int, address: str) -> None:
-        """``address`` is where a client fetches the whole; the directory of ``path`` exists."""
+    def __init__(
+        self, path: Path, *, preview_bytes: int, keep_bytes: int, address: str, together_bytes: int | None = None
+    ) -> None:
+        """``address`` is where a client fetches the whole. The files beside it and this one hold ``together_bytes`` at
+        most."""
+        self._together_bytes = together_bytes
         self._path = path
         self._address = address
         self._preview_bytes = preview_bytes
@@ -71,12 +75,22 @@ class OutputKeeper:
         try:
             if self._file is None:
                 self._file = _create(self._path)
+                fitting = self._within_room(fitting)
             self._file.write(fitting)
             self._file.flush()  # what is told of it must be there, also if the server dies
         except OSError as error:
             self._fail(error)
         else:
             self._kept += len(fitting)
+
+    def _within_room(self, data: bytes) -> bytes:
+        """As much of the first piece as the files together leave room for; that bounds what follows as well."""
+        if self._together_bytes is not None:
+            others = sum(path.stat().st_size for path in self._path.parent.iterdir() if path != self._path)
+            self._keep_bytes = max(0, min(self._keep_bytes, self._together_bytes - others))
+        fitting = cut(data, self._keep_bytes)
+        self._keeping = self._keeping and len(fitting) == len(data)
+        return fitting
 
     def _fail(self, error: OSError) -> None:
         self._failure = error.strerror or str(error)

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import httpx2
 import mcp_types as types
 from mcp.client import Client, ClientRequestContext, IncomingMessage
@@ -34,7 +35,7 @@ from hermes_ws.tools.base import NobodyAnswered, ToolContext
 from hermes_ws.tools.mcp.elicitation import Elicitation
 from hermes_ws.tools.mcp.exchange import Exchange, current
 from hermes_ws.tools.mcp.http import FORGOTTEN, OURS, UNAUTHORIZED, Watch, http_client
-from hermes_ws.tools.mcp.offers import Offers, gathered
+from hermes_ws.tools.mcp.offers import Gathering, Offers
 from hermes_ws.tools.mcp.settings import McpSettings
 from hermes_ws.tools.mcp.sift import Sieve, sifted_transport
 from hermes_ws.tools.mcp.stdio import stdio_streams
@@ -298,7 +299,11 @@ class Connection:
             cursor = page.next_cursor
             if cursor is None or len(tools) > self._settings.tools:
                 break
-        offers = gathered(self.target.server, tools, self._settings, self._scrub)
+        gathering = Gathering(self.target.server, self._settings, self._scrub)
+        for tool in tools:
+            gathering.add(tool)
+            await anyio.lowlevel.checkpoint()
+        offers = gathering.offers
         spoiled, self._sieve.left_out = self._sieve.left_out, 0
         offers.left_out += ["a tool that is described in no way that could be understood"] * spoiled
         return offers

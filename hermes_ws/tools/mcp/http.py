@@ -159,9 +159,7 @@ class _Watched(httpx2.AsyncBaseTransport):
             code = FORGOTTEN
         elif _is_error(said):
             return httpx2.Response(status, headers={"content-type": _JSON}, content=said, request=request)
-        error = {"code": code, "message": f"it answered with HTTP {status}", "data": OURS}
-        content = msgspec.json.encode({"jsonrpc": "2.0", "id": message.id, "error": error})
-        return httpx2.Response(200, headers={"content-type": _JSON}, content=content, request=request)
+        return _error(request, message, code, f"it answered with HTTP {status}")
 
     async def _listen(self, request: httpx2.Request) -> None:
         """The SDK opens a stream of its own to listen; again and again, if the server closes it, and also for an answer
@@ -185,6 +183,8 @@ class _Watched(httpx2.AsyncBaseTransport):
             group.cancel_scope.cancel()
         self._awaited.pop(repr(message.id), None)
         answer = outcome[0] if outcome else httpx2.ReadTimeout("no answer came in time")
+        if given_up.is_set() and not isinstance(answer, httpx2.Response):
+            return _error(request, message, REFUSED, "it was given up")
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -273,6 +273,13 @@ def _read(request: httpx2.Request) -> _Message:
         return msgspec.json.decode(request.content, type=_Message)
     except (msgspec.MsgspecError, RecursionError, httpx2.RequestNotRead):
         return _Message()
+
+
+def _error(request: httpx2.Request, message: _Message, code: int, text: str) -> httpx2.Response:
+    """An answer of ours in the server's place."""
+    error = {"code": code, "message": text, "data": OURS}
+    content = msgspec.json.encode({"jsonrpc": "2.0", "id": message.id, "error": error})
+    return httpx2.Response(200, headers={"content-type": _JSON}, content=content, request=request)
 
 
 def _is_json(response: httpx2.Response) -> bool:

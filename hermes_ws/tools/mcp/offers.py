@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,12 +14,16 @@ from hermes_ws.protocol.values import Annotations, ToolDescription
 from hermes_ws.tools.mcp.settings import McpSettings
 from hermes_ws.validation import UnusableSchema, first_problem, too_deep
 
-__all__ = ["Offer", "Offers", "clean", "gathered"]
+__all__ = ["Gathering", "Offer", "Offers", "clean"]
 
 _NAME: Final = re.compile(r"[!-9;-~]{1,128}")
 """Visible ASCII but for the colon, which stands between a source and a name."""
 _UNTRUSTED: Final = Annotations(read_only=False, idempotent=False, destructive=True)
 _TITLE_LENGTH: Final = 200
+
+
+class _LeftOut(Exception):
+    """Why a tool is not offered on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,57 +42,67 @@ class Offers:
     left_out: list[str] = field(default_factory=list[str])
 
 
-def gathered(server: str, offered: Iterable[OfferedTool], settings: McpSettings, scrub: Callable[[str], str]) -> Offers:
-    """The tools that can be offered on; the first of a name counts. ``scrub`` takes secrets out of a text."""
-    offers, weight = Offers(), 0
-    for tool in offered:
-        named = scrub(tool.name) == tool.name
-        offer = _offer(server, tool, settings, scrub) if named else "a tool named like a secret"
-        if isinstance(offer, str):
-            offers.left_out.append(offer)
-            continue
-        size = len(msgspec.json.encode([offer.description, offer.result_schema]))
-        name = offer.description.name
-        if name in offers.tools:
-            offers.left_out.append(f"{name}: there are two of that name")
-        elif size > settings.schema_bytes:
-            offers.left_out.append(f"{name}: its description is larger than mcp.schema_bytes")
-        elif weight + size > settings.list_bytes:
-            offers.left_out.append(f"{name}: the list is larger than mcp.list_bytes")
-        elif len(offers.tools) >= settings.tools:
-            offers.left_out.append(f"{name}: there are more than mcp.tools")
+class Gathering:
+    """A server's tools, looked at one by one: each takes a moment, and others are to have their turn in between."""
+
+    def __init__(self, server: str, settings: McpSettings, scrub: Callable[[str], str]) -> None:
+        """``scrub`` takes secrets out of a text."""
+        self.offers = Offers()
+        self._server = server
+        self._settings = settings
+        self._scrub = scrub
+        self._weight = 0
+
+    def add(self, tool: OfferedTool) -> None:
+        """One more; the first of a name counts."""
+        if len(self.offers.tools) >= self._settings.tools:
+            self.offers.left_out.append("there are more than mcp.tools")
+            return
+        try:
+            offer, size = self._offer(tool)
+        except _LeftOut as why:
+            self.offers.left_out.append(str(why))
         else:
-            offers.tools[name] = offer
-            weight += size
-    return offers
+            self.offers.tools[offer.description.name] = offer
+            self._weight += size
 
+    def _offer(self, tool: OfferedTool) -> tuple[Offer, int]:
+        """The tool and what it weighs. Raises :class:`_LeftOut`."""
+        name = tool.name
+        if not _NAME.fullmatch(name):
+            raise _LeftOut("a tool whose name is no name")
+        if self._scrub(name) != name:
+            raise _LeftOut("a tool named like a secret")
+        if name in self.offers.tools:
+            raise _LeftOut(f"{name}: there are two of that name")
+        schema = {"type": "object", **tool.input_schema}
+        if too_deep(schema) or too_deep(tool.output_schema):
+            raise _LeftOut(f"{name}: its schema is nested too deeply")
+        try:
+            size = len(msgspec.json.encode([clean(tool.description or ""), schema, tool.output_schema]))
+        except (ValueError, TypeError):  # half a surrogate pair, or a number that is none
+            raise _LeftOut(f"{name}: its schema is no JSON") from None
+        if size > self._settings.schema_bytes:
+            raise _LeftOut(f"{name}: its description is larger than mcp.schema_bytes")
+        if self._weight + size > self._settings.list_bytes:
+            raise _LeftOut(f"{name}: the list is larger than mcp.list_bytes")
+        try:
+            first_problem(schema, {})
+        except UnusableSchema as reason:
+            raise _LeftOut(f"{name}: its schema {reason}") from None
+        return Offer(self._described(tool, schema), tool.output_schema), size
 
-def _offer(server: str, tool: OfferedTool, settings: McpSettings, scrub: Callable[[str], str]) -> Offer | str:
-    """The tool, or why not."""
-    if not _NAME.fullmatch(tool.name):
-        return "a tool whose name is no name"
-    schema = {"type": "object", **tool.input_schema}
-    if too_deep(schema) or too_deep(tool.output_schema):
-        return f"{tool.name}: its schema is nested too deeply"
-    try:
-        first_problem(schema, {})
-    except UnusableSchema as reason:
-        return f"{tool.name}: its schema {reason}"
-    hints = tool.annotations
-    title = tool.title or (hints.title if hints else None) or tool.name
-    description = ToolDescription(
-        name=tool.name,
-        source=f"mcp:{server}",
-        title=scrub(clean(title))[:_TITLE_LENGTH],
-        description=clean(tool.description or ""),
-        parameters=schema,
-        annotations=_annotations(tool) if settings.trust_annotations else _UNTRUSTED,
-    )
-    try:
-        msgspec.json.encode([schema, tool.output_schema])
-    except (ValueError, TypeError, RecursionError):  # half a surrogate pair, or a number that is none
-        return f"{tool.name}: its schema is no JSON"
-    return Offer(description, tool.output_schema)
+    def _described(self, tool: OfferedTool, schema: dict[str, Any]) -> ToolDescription:
+        hints = tool.annotations
+        title = tool.title or (hints.title if hints else None) or tool.name
+        return ToolDescription(
+            name=tool.name,
+            source=f"mcp:{self._server}",
+            title=self._scrub(clean(title))[:_TITLE_LENGTH],
+            description=clean(tool.description or ""),
+            parameters=schema,
+            annotations=_annotations(tool) if self._settings.trust_annotations else _UNTRUSTED,
+        )
 
 
 def _annotations(tool: OfferedTool) -> Annotations:

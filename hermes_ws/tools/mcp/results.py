@@ -90,32 +90,42 @@ async def tool_result(
     rendering = Rendering(ctx, settings)
     for block in result.content:
         await rendering.add(block)
-    structured, note, size = _structured(result, result_schema)
-    if structured is not None and not rendering.lines:
-        rendering.lines.append(msgspec.json.encode(structured).decode())
-    if size > settings.structured_bytes:
-        structured = None  # its text says the same, and is kept
+    structured, note = _structured(result)
+    if structured is not None:
+        encoded = msgspec.json.encode(structured)
+        if not rendering.lines:
+            rendering.lines.append(encoded.decode())
+        if len(encoded) > settings.structured_bytes:
+            structured = None  # its text says the same, and is kept
+    if result_schema is not None and not result.is_error and not note:
+        structured, note = _fitting(structured, result, result_schema)
     if note:
         rendering.lines.append(f"[{note}]")
     return ToolResult(output=rendering.text, is_error=result.is_error, structured=structured, content=rendering.content)
 
 
-def _structured(result: CallToolResult, schema: dict[str, Any] | None) -> tuple[Any, str, int]:
-    """The structured result if it is fit to be told, what is wrong with it if not, and its size."""
+def _structured(result: CallToolResult) -> tuple[Any, str]:
+    """The structured result if it can be told, and what is wrong with it if not."""
     value = result.structured_content
-    if value is None:
-        missing = schema is not None and not result.is_error
-        return None, "the structured result that the tool promises is missing" if missing else "", 0
     if too_deep(value):
-        return None, "the structured result is nested too deeply and was left out", 0
-    size = 0
+        return None, "the structured result is nested too deeply and was left out"
     try:
-        size = len(msgspec.json.encode(value))
-        problem = first_problem(schema, value) if schema is not None and not result.is_error else None
-    except UnusableSchema as reason:
-        return value, f"the tool's result schema {reason}", size
+        msgspec.json.encode(value)
     except (ValueError, TypeError):
-        return None, "the structured result cannot be written as JSON and was left out", 0
-    if problem is not None:
-        return None, f"the structured result is not what the tool promises, at {problem.path}, and was left out", 0
-    return value, "", size
+        return None, "the structured result cannot be written as JSON and was left out"
+    return value, ""
+
+
+def _fitting(kept: Any, result: CallToolResult, schema: dict[str, Any]) -> tuple[Any, str]:
+    """What is kept of the structured result, if it is what the tool promises; what is not kept is not looked at."""
+    if result.structured_content is None:
+        return None, "the structured result that the tool promises is missing"
+    if kept is None:
+        return None, ""
+    try:
+        problem = first_problem(schema, kept)
+    except UnusableSchema as reason:
+        return kept, f"the tool's result schema {reason}"
+    if problem is None:
+        return kept, ""
+    return None, f"the structured result is not what the tool promises, at {problem.path}, and was left out"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
 
 import anyio
 
-from hermes_ws.errors import ToolError
+from hermes_ws.errors import CommandError, ToolError
 from hermes_ws.protocol.values import McpServerConfig
 from hermes_ws.store.base import ConversationRef
 from hermes_ws.tools.mcp.pool import McpPool
@@ -131,10 +131,10 @@ class ConversationServers:
         for _ in range(_TRIES):
             try:
                 refused = await self._refusing(name)
-            except ToolError as problem:
+                if refused is None or asker is None or not await self._renewed(name, refused, asker):
+                    return
+            except (ToolError, CommandError) as problem:  # also that nobody else can be asked now
                 self._tell(name, "failed", None, str(problem))
-                return
-            if refused is None or asker is None or not await self._renewed(name, refused, asker):
                 return
 
     async def _refusing(self, name: str) -> Target | None:
