@@ -137,9 +137,9 @@ class Scrubber:
         return msgspec.json.encode(_walk(msgspec.json.decode(encoded), forms, free=False))
 
     def finds(self, value: Any) -> bool:
-        """Whether a JSON value holds a secret."""
+        """Whether a JSON value holds a secret, or what stands where one was."""
         encoded = msgspec.json.encode({"arguments": value})
-        return self.data(encoded) != encoded
+        return PLACEHOLDER.encode() in encoded or self.data(encoded) != encoded
 
     def held_back(self, text: str) -> int:
         """How many characters at the end of ``text`` may not be shown before more of it is there."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from hermes_ws import policy
-from hermes_ws.credentials import without_secrets
+from hermes_ws.credentials import moved, without_secrets
 from hermes_ws.decisions import Decision, RunOptions
 from hermes_ws.errors import CommandError, StoreError, ToolError
 from hermes_ws.merge_patch import merged
@@ -35,7 +35,7 @@ from hermes_ws.protocol.commands import (
     command_type,
 )
 from hermes_ws.protocol.control import CommandHelp, Ok
-from hermes_ws.protocol.values import Config, InteractionTool, McpServerConfig, ToolDescription
+from hermes_ws.protocol.values import ApprovalsConfig, Config, InteractionTool, McpServerConfig, ToolDescription
 from hermes_ws.runtime.command_ids import Reply, digest, refusal
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
@@ -158,7 +158,7 @@ def _check(runtime: Runtime, conversation: Conversation, command: Command, calle
                 _must_have_agent(runtime, config.agent, "$.config.agent")
             _check_reach(command, caller)
             policy.check_ceiling(config.approvals, runtime.settings.approvals)
-            _check_servers(runtime, config, command, caller)
+            _check_servers(runtime, conversation, config, command, caller)
         case _:
             pass
 
@@ -179,7 +179,9 @@ def _check_reach(command: ConversationConfigure, caller: Caller) -> None:
         policy.check_ceiling(asked.approvals, _ASK)
 
 
-def _check_servers(runtime: Runtime, config: Config, command: ConversationConfigure, caller: Caller) -> None:
+def _check_servers(
+    runtime: Runtime, conversation: Conversation, config: Config, command: ConversationConfigure, caller: Caller
+) -> None:
     """MCP servers: as many as may be, only those that the operator lets clients use, and approvals within the
     ceiling."""
     servers, settings = config.mcp_servers or {}, runtime.settings.mcp
@@ -187,6 +189,7 @@ def _check_servers(runtime: Runtime, config: Config, command: ConversationConfig
     if len(servers) > settings.servers:
         raise CommandError("too_large", f"a conversation has at most {settings.servers} MCP servers", path=path)
     touched: Any = command.config.get("mcp_servers")
+    _check_moves(conversation, config, caller)
     for name, server in servers.items():
         if not isinstance(touched, dict) or name not in touched:
             continue
@@ -197,6 +200,24 @@ def _check_servers(runtime: Runtime, config: Config, command: ConversationConfig
             _check_ref(runtime, name, server)
         ceiling = runtime.settings.approvals if caller.principal.tools is None else _ASK
         policy.check_ceiling(server.approvals, ceiling, f"{path}.{name}.approvals")
+
+
+def _check_moves(conversation: Conversation, config: Config, caller: Caller) -> None:
+    """What others' approvals let run without a person is let run at a server: who may not loosen them does not put
+    another one in its place."""
+    if caller.principal.tools is None:
+        return
+    before, after = conversation.session.state.config, config.mcp_servers or {}
+    new = (moved(before, config) & after.keys()) | (after.keys() - (before.mcp_servers or {}).keys())
+    for name in sorted(new):
+        said = [config.approvals, after[name].approvals]
+        if any(one is not None and (one.mode == "auto" or _allows(one)) for one in said):
+            message = "others have let calls run here without being asked; your credential may not name other servers"
+            raise CommandError("not_permitted", message, path=f"$.config.mcp_servers.{name}")
+
+
+def _allows(approvals: ApprovalsConfig) -> bool:
+    return any(rule.decision == "allow" for rule in approvals.rules or [])
 
 
 def _check_ref(runtime: Runtime, name: str, server: McpServerConfig) -> None:

@@ -188,7 +188,7 @@ class Conversation:
     def snapshot(self) -> SnapshotState:
         """The state as it is now, which may be ahead of what is committed: show it after :meth:`settled`."""
         limits = self.session.limits
-        self._flush_safe()
+        self.flush()
         return self.session.state.snapshot(max_items=limits.snapshot_items, max_bytes=limits.snapshot_bytes)
 
     def summary(self) -> ConversationSummary:
@@ -305,7 +305,7 @@ class Conversation:
             self._timer.cancel()
             self.take_up()
         if not self._pending:
-            self._flush_safe()
+            self.flush()
         if not self._wake_due:
             self._wake_due = True
             asyncio.get_running_loop().call_soon(self._wake)
@@ -372,7 +372,7 @@ class Conversation:
 
         if self.dead:
             raise StoreError("the conversation was dropped after a failed commit")
-        self._flush_safe()
+        self.flush()
         self.commit(Decision(), tell)
         await future
 
@@ -428,15 +428,16 @@ class Conversation:
         if text:
             self._deltas.add(kind, run_id, text, call_id)
             if not self._pending:
-                self._flush_safe()
+                self.flush()
 
     def flush(self) -> None:
-        """Make events of everything that was held back: something else is about to happen."""
-        self._make_events(self._deltas.take())
-
-    def _flush_safe(self) -> None:
-        """The same, but for what may be the beginning of a secret: nothing else happens, so that may wait for more."""
+        """Make events of what was held back: something else is about to happen. What may be the beginning of a secret
+        waits for more all the same: only an item's own pieces have to stay in order."""
         self._make_events(self._deltas.take(self.session.scrubber))
+
+    def flush_all(self) -> None:
+        """Make events of everything that was held back: what was being said ends."""
+        self._make_events(self._deltas.take())
 
     def _make_events(self, deltas: Sequence[Delta]) -> None:
         if not deltas or self.dead:

@@ -477,7 +477,7 @@ class Runtime:
             work.over.set()
         if conversation.dead or self._closing:
             return
-        conversation.flush()
+        conversation.flush_all()
         for rule in [rule for rule in conversation.rules.values() if rule.run_id == run_id]:
             del conversation.rules[rule.rule_id]
         conversation.answers.kept.clear()

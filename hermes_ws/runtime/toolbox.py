@@ -53,7 +53,7 @@ class Toolbox:
             return self._builtin[name]
         every = self.every()
         found = [t for t in every if policy.qualified(t.description) == name]
-        found = found or [t for t in every if t.description.name == name]
+        found = found or [t for t in every if name in (t.description.name, _long_name(t))]
         if len(found) == 1:
             return found[0]
         if found:
@@ -90,6 +90,11 @@ def _told(tool: Tool) -> str:
     """The name that means this tool and no other."""
     builtin = tool.description.source == "builtin"
     return tool.description.name if builtin else policy.qualified(tool.description)
+
+
+def _long_name(tool: Tool) -> str:
+    """What a model may have been offered it as, when another one had its name too."""
+    return f"{tool.description.source.removeprefix('mcp:')}__{tool.description.name}"
 
 
 async def _nothing(connection: object) -> None:

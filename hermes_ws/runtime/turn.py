@@ -122,7 +122,7 @@ class RunTurn(Turn):
         self._conversation.commit(decision)
 
     def _now(self) -> int:
-        self._conversation.flush()
+        self._conversation.flush_all()
         return self._conversation.now()
 
     @asynccontextmanager

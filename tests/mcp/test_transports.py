@@ -68,8 +68,10 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
             hosts[era] = Server.start(place / f"data-{era}", settings=newest)
         yield Field(hosts, servers, records)
     finally:
-        for one in [*servers.values(), *hosts.values()]:
-            one.stop()
+        for server in servers.values():
+            server.stop()
+        for host in hosts.values():
+            host.stop()
     for host in hosts.values():
         assert "Traceback" not in host.errors, host.errors
 

@@ -116,7 +116,7 @@ class Connection:
         self._scope = anyio.CancelScope()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._client: Client | None = None
-        self._watch = Watch(lambda: self.busy)
+        self._watch = Watch(lambda: self.busy, self._break)
         self._words: deque[str] = deque(maxlen=1)
         self._exchanges: list[Exchange] = []
         self._speaks: str | None = None
@@ -393,6 +393,8 @@ class Connection:
             raise judged from None
         if judged is None and exchange.timed_out:
             raise ToolError(f"the server did not answer within {self.target.timeout_s:g} s; it was told to stop")
+        if self._watch.unauthorized:  # the answer would have come elsewhere
+            raise Unauthorized
         if self._watch.reason is None:
             with anyio.move_on_after(_EPITAPH_S):
                 await self.over.wait()

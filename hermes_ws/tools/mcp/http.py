@@ -53,10 +53,12 @@ OURS: Final = secrets.token_hex(16)
 
 
 class Watch:
-    """What the server's answers have said beside their content. ``busy``: whether anybody waits for one."""
+    """What the server's answers have said beside their content. ``busy``: whether anybody waits for one. ``broken`` is
+    told why no answer will come, where the SDK would go on waiting."""
 
-    def __init__(self, busy: Callable[[], bool]) -> None:
+    def __init__(self, busy: Callable[[], bool], broken: Callable[[str], None]) -> None:
         self.busy = busy
+        self.broken = broken
         self.unauthorized = False
         """It has refused the credentials (401)."""
         self.session = False
@@ -78,7 +80,9 @@ def http_client(target: Target, watch: Watch, settings: McpSettings) -> httpx2.A
         AllowList(target.allow, setting="mcp.allow"),
         httpx2.Timeout(_WRITE_S, connect=_CONNECT_S, read=None),
         headers={**target.headers, "Accept-Encoding": "identity"},
-        around=lambda inner: _Watched(inner, origin, watch, settings, max(target.timeout_s, settings.start_timeout_s)),
+        around=lambda inner: _Watched(
+            inner, origin, watch, settings, settings.start_timeout_s, answers_apart=target.transport == "sse"
+        ),
     )
 
 
@@ -108,12 +112,16 @@ class _Watched(httpx2.AsyncBaseTransport):
         watch: Watch,
         settings: McpSettings,
         patience_s: float,
+        *,
+        answers_apart: bool,
     ) -> None:
+        """``answers_apart``: answers come on the stream that is listened to, not to the requests (SSE)."""
         self._inner = inner
         self._origin = origin
         self._watch = watch
         self._settings = settings
         self._patience_s = patience_s
+        self._answers_apart = answers_apart
         self._pace = Pace(settings.messages_per_s)
         self._listen_at = 0.0
         self._bodies: dict[str, _Bounded] = {}
@@ -131,7 +139,9 @@ class _Watched(httpx2.AsyncBaseTransport):
             request.extensions = {**request.extensions, "timeout": _short(request)}
         response = await self._answered(request, message)
         self._watch.note(response)
-        if response.status_code >= 400 and message.id is not None and message.method is not None:
+        if response.status_code >= 400 and self._answers_apart and request.method == "POST":
+            self._watch.broken(f"it answered with HTTP {response.status_code}")
+        elif response.status_code >= 400 and message.id is not None and message.method is not None:
             return await self._refusal(request, message, response)
         if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             await response.aclose()
