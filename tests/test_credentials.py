@@ -35,7 +35,8 @@ class Kept:
         new = merged(self.config, {"mcp_servers": servers})
         shown, self.changes = separate(self.config, new, self.stored, lambda name, value: f"{len(name)}.{len(value)}")
         told = msgspec.json.encode(shown).decode()
-        assert not any(value in told for value in self.changes.values() if value and len(value) > 8), "the configuration tells a secret"
+        given = [value for value in self.changes.values() if value and len(value) > 8]
+        assert not any(value in told for value in given), "the configuration tells a secret"
         self.config = shown
         after = {**self.stored, **self.changes}
         self.stored = {name: value for name, value in after.items() if value is not None}

@@ -189,7 +189,6 @@ def _check_servers(
     if len(servers) > settings.servers:
         raise CommandError("too_large", f"a conversation has at most {settings.servers} MCP servers", path=path)
     touched: Any = command.config.get("mcp_servers")
-    _check_moves(conversation, config, caller)
     for name, server in servers.items():
         if not isinstance(touched, dict) or name not in touched:
             continue
@@ -200,6 +199,7 @@ def _check_servers(
             _check_ref(runtime, name, server)
         ceiling = runtime.settings.approvals if caller.principal.tools is None else _ASK
         policy.check_ceiling(server.approvals, ceiling, f"{path}.{name}.approvals")
+    _check_moves(conversation, config, caller)
 
 
 def _check_moves(conversation: Conversation, config: Config, caller: Caller) -> None:
