@@ -65,7 +65,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     trusted_proxies: list[str] = []
     """Addresses or networks of proxies whose X-Forwarded-Host is believed."""
     default_agent: str = "demo"
-    """The agent of conversations that name none."""
+    """The agent of conversations that name none. Where agents are declared, and none of this name, the first of
+    them."""
     model_name: str = "hermes-agent"
     """What the OpenAI-compatible routes (which are not there yet) call the default agent."""
     drain_grace_s: Pause = 10.0
@@ -265,7 +266,13 @@ def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[st
     for name, value in (flags or {}).items():
         if value is not None:
             _put(tree, origins, name, value, "flag")
-    return Configuration(settings=_converted(tree, origins), origins=origins)
+    settings = _converted(tree, origins)
+    server, agents = settings.server, settings.agents
+    if agents and server.default_agent not in agents and "server.default_agent" not in origins:
+        first = next(iter(agents))
+        settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(server, default_agent=first))
+        origins["server.default_agent"] = "the first agent that is declared"
+    return Configuration(settings=settings, origins=origins)
 
 
 def _from_file(file: Path, tree: dict[str, dict[str, Any]], origins: dict[str, str]) -> None:

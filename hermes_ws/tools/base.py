@@ -37,7 +37,7 @@ class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How much of a call's output is streamed as ``tool.output``; after that only the kept file grows."""
     keep_bytes: AtLeastOne = 33_554_432
     """How much of a call's output is kept on disk; what comes after that is dropped, and said so."""
-    keep_conversation_bytes: AtLeastOne = 1_073_741_824
+    keep_conversation_bytes: AtLeastOne = 268_435_456
     """The same for all calls of a conversation together. Old outputs go in time (``store.outputs_retention_s``)."""
     terminal_timeout_s: Seconds = 120.0
     """A command's time when the model names none."""

@@ -39,7 +39,7 @@ def _whosever() -> None:
     from hermes_ws.tools.mcp.pool import McpPool
 
     def hooked(connection: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        return lambda pool, _, target, changed: connection(pool, ConversationRef("all", "all"), target, changed)
+        return lambda pool, ref, life, *rest: connection(pool, ConversationRef("all", "all"), 0, *rest)
 
     replace(McpPool, "connection", hooked)
 

@@ -148,9 +148,9 @@ def deltas_go_while_their_run_is_at_work() -> None:
 
 @mutant(3, RECOVERY + "test_what_was_half_thought_is_discarded_too")
 def deltas_are_not_read_again_after_a_crash() -> None:
-    from hermes_ws.runtime.runtime import Runtime
+    from hermes_ws.runtime import runtime
 
-    replace(Runtime, "_add_deltas", _never)
+    replace(runtime, "add_deltas", _never)
 
 
 # -- 4 to 7: runs, commands, answers --------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def finished_calls_are_made_again() -> None:
             for call in turn._run.step.calls if turn._run.step is not None else ():
                 made = Call(turn._workshop, turn._conversation, call)
                 made._streamed = 2**40
-                await turn._workshop.tools[call.name].call(made, call.arguments)
+                await turn._workshop.toolbox.of(call.source, call.name).call(made, call.arguments)
             await resume(turn)
 
         return again
@@ -358,7 +358,7 @@ def nobody_takes_runs_up() -> None:
 def processes_of_dead_servers_stay() -> None:
     from hermes_ws.runtime import runtime
 
-    replace(runtime, "_end_leftovers", _never)
+    replace(runtime, "end_leftovers", _never)
 
 
 @mutant(8, RECOVERY + "test_a_deadline_that_passed_while_the_server_was_down_is_kept")

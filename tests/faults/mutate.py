@@ -17,6 +17,7 @@ from tests.faults.mutants import MUTANTS, Mutant
 
 AT_ONCE = 2
 LIMIT_S = 180
+REASON = 100
 
 
 def _pytest(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -39,6 +40,12 @@ def _applies(name: str) -> str:
     return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
 
 
+def _reason(output: str) -> str:
+    """What the test says: it is to be red for what the mutant does, not because the mutant itself is broken."""
+    said = [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E  ")]
+    return next(iter(said), "no reason given")[:REASON]
+
+
 def _judged(named: tuple[str, Mutant]) -> tuple[str, bool, str]:
     """A mutant's name, whether it was noticed, and a line on it."""
     name, one = named
@@ -49,7 +56,7 @@ def _judged(named: tuple[str, Mutant]) -> tuple[str, bool, str]:
     done = _pytest(one.test, environment={MUTANT: name})
     took = f"{time.monotonic() - began:.0f} s"
     if done.returncode == 1:
-        return name, True, f"noticed, {took}"
+        return name, True, f"noticed, {took}: {_reason(done.stdout)}"
     if done.returncode == 0:
         return name, False, f"NOT NOTICED by {one.test}, {took}"
     return name, False, f"{one.test} could not be run: {done.stdout.strip().rpartition(chr(10))[2]}{done.stderr[-300:]}"

@@ -30,7 +30,7 @@ TOKEN: Final = "ada"
 ADA: Final[Json] = {"customers": [{"id": "c1", "name": "Ada"}, {"id": "c2", "name": "Grace"}]}
 LOCAL: Final = '[mcp]\nallow = ["127.0.0.1"]\n'
 """Servers on this machine may be named by clients."""
-NEWEST: Final = LOCAL + 'protocol = "2026-07-28"\n'
+NEWEST: Final = LOCAL + 'protocol_version = "2026-07-28"\n'
 """The same, and they are greeted in the newest protocol."""
 AUTO: Final[Json] = {"approvals": {"mode": "auto"}}
 """Nobody is asked for permission."""

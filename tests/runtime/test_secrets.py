@@ -104,6 +104,7 @@ async def test_the_last_word_waits_for_more_also_when_something_else_happens(sto
         await talker.send.send("92653589793 or so")
         await until(lambda: said() == ["It is ", "[secret] or "])
         await talker.send.send(" tok-31415")
+        await until(lambda: said() == ["It is ", "[secret] or ", "so "])
         await send(runtime, conversation, RunSteer(text="go on", if_late="return"))
         assert said() == ["It is ", "[secret] or ", "so "]
         assert "tok-31415" not in str(conversation.snapshot())

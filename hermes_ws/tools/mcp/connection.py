@@ -155,9 +155,9 @@ class Connection:
         failure: str | None = None
         try:
             with self._scope:
-                if self._settings.protocol in HANDSHAKE_PROTOCOL_VERSIONS and not await self._lived("legacy"):
+                if self._settings.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS and not await self._lived("legacy"):
                     await self._lived("auto")
-                elif self._settings.protocol not in HANDSHAKE_PROTOCOL_VERSIONS:
+                elif self._settings.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
                     await self._lived("legacy" if self.target.transport == "sse" else "auto")
         except Exception as error:  # noqa: BLE001 (the SDK's, or what a server made of it: it ends here)
             failure = self._explained(error)

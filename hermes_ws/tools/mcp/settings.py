@@ -27,7 +27,7 @@ class McpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     allow: list[str] = []
     """Hosts, addresses or networks (CIDR) where servers named by clients may be although they are private;
     ``host:port`` works."""
-    protocol: Literal["2025-11-25", "2026-07-28"] = "2025-11-25"
+    protocol_version: Literal["2025-11-25", "2026-07-28"] = "2025-11-25"
     """The version of the protocol that servers are greeted in; where that is not known, the other. In the newer one a
     server can ask people something only if it was written for that."""
     trust_annotations: bool = True
