@@ -3,6 +3,7 @@ servers that pretend, cut and stall, and what was let through because it was dee
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import threading
@@ -24,7 +25,7 @@ from tests.mcp.ugly.asking import elicitation
 from tests.mcp.ugly.connections import progress
 from tests.mcp.ugly.floods import notification
 from tests.mcp.ugly.server import Behaviour, Exchange, accepted, initialize, initialized, text_result, tool
-from tests.wire import Json, Server, Socket, fresh, wait_for
+from tests.wire import Json, Server, fresh, wait_for
 
 HOST: Final = LOCAL + "start_timeout_s = 2.0\nclose_timeout_s = 0.5\nprogress_every_s = 0.0\n"
 SHORT, LONG = "tr0ub4dor", "OPERATORS-SECRET-0123456789"
@@ -44,8 +45,6 @@ env = {{ DB_PASSWORD = "env:SHORT", DB_KEY = "env:LONG" }}
 STALL_S: Final = 1.0
 """How long another conversation may have to wait for the answer to a ping, at the worst."""
 TOKEN: Final = "".join(f"{n:02d}" for n in range(10, 40))
-PATIENCE_S: Final = 10.0
-"""How long a server of ours waits for its test."""
 
 MakeOwn = Callable[..., UglyServer]
 
@@ -66,14 +65,17 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """As ``STRICT`` says; a stdio server ``linger`` is in ``lingering``."""
-    directory = tmp_path_factory.mktemp("lingering")
-    program = StdioCommand(sys.executable, ["-c", LINGERING], {"MARKER": str(directory / "leaving")})
-    environment = {"SHORT": SHORT, "LONG": LONG, "REVIEW_MARKER": str(directory / "leaving")}
-    yield from hosting(
-        tmp_path_factory, settings=STRICT + operator_server("linger", program), environment=environment
-    )
+def leaving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the stdio server ``linger`` writes when it is told to go, which it does when there is a ``.go`` beside."""
+    return tmp_path_factory.mktemp("linger") / "leaving"
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory, leaving: Path) -> Iterator[Server]:
+    """As ``STRICT`` says; and there is ``linger``."""
+    program = StdioCommand(sys.executable, ["-c", LINGERING], {"MARKER": str(leaving)})
+    settings = STRICT + operator_server("linger", program)
+    yield from hosting(tmp_path_factory, settings=settings, environment={"SHORT": SHORT, "LONG": LONG})
 
 
 @pytest.fixture
@@ -177,6 +179,7 @@ async def test_a_connection_does_not_outlive_its_conversation_for_the_next_of_th
     async with host.socket(conversation) as socket:
         await configure(socket, mcp_servers=config)
         await socket.ok("tools.list")
+        await told(socket, "ready")
         assert states(socket) == ["starting", "ready"]
     assert began == 2
 
@@ -352,9 +355,9 @@ async def test_who_cannot_be_asked_for_credentials_is_a_server_that_is_not_there
 async def test_a_goodbye_that_is_answered_byte_by_byte_has_an_end(host: Server, own: MakeOwn) -> None:
     async def dripping(x: Exchange) -> None:
         await x.head("200 OK", "Content-Type: application/json", "Transfer-Encoding: chunked")
-        while not await x.reader.read(0) and not x.writer.is_closing():
+        while True:
             await x.chunk(b" ")
-            await wait_for(x.writer.is_closing, 0.1)
+            await asyncio.sleep(0.1)
 
     server = own({"DELETE": dripping})
     async with host.socket() as socket:
@@ -424,14 +427,174 @@ for line in sys.stdin:
         out({"id": number, "result": {"protocolVersion": params["protocolVersion"], **about}})
     elif method == "tools/list":
         out({"id": number, "result": {"tools": [TOOL]}})
-    elif method == "tools/call" and params["arguments"].get("too_much"):
-        out({"id": number, "result": {"content": [{"type": "text", "text": "x" * 200_000}]}})
-        sys.stdin.read()
-        open(os.environ["MARKER"], "w").close()
-        time.sleep(60)
     elif method == "tools/call":
         out({"id": number, "result": {"content": [{"type": "text", "text": "fine"}]}})
+        if params["arguments"].get("last"):
+            while not os.path.exists(os.environ["MARKER"] + ".go"):
+                time.sleep(0.02)
+            out({"method": "notifications/message", "params": {"level": "info", "data": "x" * 200_000}})
+            sys.stdin.read()
+            open(os.environ["MARKER"], "w").close()
+            time.sleep(60)
     elif number is not None:
         out({"id": number, "error": {"code": -32601, "message": "no"}})
 """
-"""Breaks off by a message that is too large, and takes its time to go: ``MARKER`` is there when it was told to."""
+"""After its last call it sends a message that is too large, once ``MARKER.go`` is there; it is told to go, which
+``MARKER`` says, and takes its time."""
+
+
+async def test_a_call_does_not_begin_on_a_connection_that_is_being_taken_down(strict: Server, leaving: Path) -> None:
+    async with strict.socket() as socket:
+        await configure(socket, mcp_servers={"linger": {"ref": "linger"}}, **AUTO)
+        await socket.run(call("t", last=True))
+        leaving.with_suffix(".go").touch()
+        await wait_for(leaving.exists)
+        assert states(socket, "linger") == ["starting", "ready"], "it is not over yet"
+        await socket.run(call("t"))
+        [_, (status, output)] = calls(socket.log)
+    assert (status, output.splitlines()[-1]) == ("ok", "fine")
+
+
+# -- secrets --------------------------------------------------------------------------------------------------
+
+
+async def dumping(x: Exchange) -> None:
+    """The server repeats the header, so far back that a cut would leave all but its last five characters."""
+    header, kind = x.headers["authorization"], x.params["arguments"]["kind"]
+    before = len("Bearer ") + len(TOKEN) - 5
+    if kind == "error":
+        await x.error(-32000, "e" * (500 - len("the server refused: ") - before) + header)
+        return
+    await x.stream()
+    if kind == "progress":
+        await x.event(progress(x, 1, message="p" * (500 - before) + header))
+    if kind == "question":
+        await x.event(elicitation(message="q" * (4_000 - before) + header))
+        await x.hang()
+    await x.stream_result(text_result("done"))
+    await x.end()
+
+
+@pytest.mark.parametrize("kind", ["error", "progress", "question"])
+async def test_a_text_is_cut_after_its_secrets_were_taken_out(host: Server, own: MakeOwn, kind: str) -> None:
+    server = own({"tools/call": dumping})
+    config = {"url": server.url, "headers": {"Authorization": f"Bearer {TOKEN}"}}
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={"crm": config}, **AUTO)
+        run = await socket.ok("run.start", input=call("tool", kind=kind))
+        if kind == "question":
+            await socket.asked()
+            await socket.ok("run.stop")
+        await socket.until_final(run["run_id"])
+        told_in = {"error": "tool.completed", "progress": "tool.output", "question": "interaction.requested"}
+        assert kind[0] * 300 in json.dumps(socket.of(told_in[kind]))
+        assert TOKEN[:8] not in "".join(socket.raw)
+
+
+async def test_doctor_does_not_show_a_secret_that_a_server_repeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONG", LONG)
+    command = StdioCommand("/bin/sh", ["-c", "echo no login with $KEY >&2; exit 3"], {"KEY": "env:LONG"})
+    file = tmp_path / "settings.toml"
+    file.write_text(f'[server]\ndata = "{tmp_path / "data"}"\nport = 0\n' + operator_server("crm", command))
+    sections = await examine(load(file=file, environment={}).settings, ask=False)
+    said = " ".join(finding.what for section in sections for finding in section.findings)
+    assert "no login with [secret]" in said
+    assert LONG not in said
+
+
+async def test_a_call_is_not_made_with_something_else_where_a_secret_was(host: Server, own: MakeOwn) -> None:
+    server = own()
+    config = {"url": server.url, "headers": {"X-Workspace": "customers-eu"}}
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={"crm": config}, **AUTO)
+        written = call("write_file", path="customers-eu.txt", content="x")
+        await socket.run("\n".join([call("tool", table="customers-eu"), written, call("list_files")]))
+        [asked, wrote, (_, files)] = calls(socket.log)
+    assert {asked[0], wrote[0]} == {"error"}
+    assert "secret" in asked[1]
+    assert "secret" not in files
+    assert got(server) == []
+
+
+async def test_a_secret_of_the_servers_that_can_be_guessed_is_not_told_by_being_taken_out(strict: Server) -> None:
+    async with strict.socket() as socket:
+        await socket.run(f"is it {SHORT}, or {LONG}?")
+        [started] = socket.of("run.started")
+    assert started["input"] == f"is it {SHORT}, or [secret]?"
+
+
+# -- size, depth, time ----------------------------------------------------------------------------------------
+
+
+def deep(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+@pytest.mark.parametrize("levels", [70, 970])
+async def test_a_deep_result_is_text_and_the_conversation_can_be_read_on(
+    host: Server, own: MakeOwn, levels: int
+) -> None:
+    server = own({"tools/call": answering(text_result(deep(levels)))})
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={"crm": {"url": server.url}}, **AUTO)
+        await socket.run(call("tool"))
+        assert (last(socket)["status"], last(socket)["output"]) == ("ok", deep(levels))
+        assert last(socket).get("structured") is None
+        await socket.ok("snapshot.get")
+
+
+@pytest.mark.parametrize("levels", [70, 970])
+async def test_deep_arguments_are_refused_and_the_conversation_can_be_read_on(host: Server, levels: int) -> None:
+    async with host.socket() as socket:
+        await socket.run("/tool read_file " + deep(levels))
+        [started] = socket.of("tool.started")
+        assert started["arguments"] == {}
+        assert calls(socket.log) == [("error", "the arguments are nested too deeply")]
+        await socket.ok("snapshot.get")
+
+
+async def test_a_large_result_with_secrets_in_it_stops_nobody(host: Server, own: MakeOwn) -> None:
+    async def echoing(x: Exchange) -> None:
+        await x.result(text_result(f"{x.headers['x-h0']} {'x' * 14 * 2**20}"))
+
+    server = own({"tools/call": echoing})
+    headers = {f"X-H{n}": f"secret/{n:04d}+{'abcdefgh'[n % 8] * 24}" for n in range(60)}
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={"crm": {"url": server.url, "headers": headers}}, **AUTO)
+        await socket.ok("tools.list")
+        async with Pulse.of(host) as pulse:
+            await socket.run(call("tool"))
+        assert last(socket)["output"].startswith("[secret] xxx")
+    assert pulse.worst_s < STALL_S
+
+
+DOUBLING: Final = {
+    "$defs": {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(20)} | {"a20": {}},
+    "$ref": "#/$defs/a0",
+}
+
+
+async def test_a_schema_that_takes_for_ever_is_left_out_and_stops_nobody(host: Server, own: MakeOwn) -> None:
+    listed = offering(tool("endless", inputSchema={"type": "object", **DOUBLING}), tool())
+    async with host.socket() as socket:
+        await configure(socket, mcp_servers={"crm": {"url": own({"tools/list": listed}).url}}, **AUTO)
+        async with Pulse.of(host) as pulse:
+            await socket.ok("tools.list")
+        ready = await told(socket, "ready")
+    assert pulse.worst_s < STALL_S
+    assert ready["tools"] == ["tool"]
+    assert "endless" in ready["error"]
+
+
+async def test_the_outputs_of_a_conversation_have_a_size_together(strict: Server, own: MakeOwn) -> None:
+    server, conversation = own({"tools/call": answering(text_result("x" * 40_000))}), fresh()
+    async with strict.socket(conversation) as socket:
+        await configure(socket, mcp_servers={"crm": {"url": server.url}}, **AUTO)
+        await socket.run("\n".join([call("tool")] * 3))
+        ids = [event["call_id"] for event in socket.of("tool.completed")]
+    async with strict.http() as http:
+        paths = [f"/api/conversations/{conversation}/tool-calls/{call_id}/output" for call_id in ids]
+        kept = [(await http.get(path)).text for path in paths]
+    assert [len(text) - len(text.lstrip("x")) for text in kept] == [40_000, 20_000, 0]
