@@ -1,0 +1,70 @@
+"""Checking against a schema that a stranger wrote ends, whatever the schema and the value are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import pytest
+
+from hermes_ws.validation import Problem, UnusableSchema, first_problem, too_deep
+
+AT_MOST_S: Final = 2.0
+"""Far more than any check takes, on a busy machine too; without a bound each of these takes much more."""
+
+Json = dict[str, Any]
+
+
+def doubling(keyword: str, levels: int = 18) -> Json:
+    """Each level refers to the next one twice."""
+    steps = {f"a{n}": {keyword: [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(levels)}
+    return {"$defs": steps | {f"a{levels}": {"type": "object"}}, "$ref": "#/$defs/a0"}
+
+
+TIRING: Final[dict[str, tuple[Json, Any]]] = {
+    "references by allOf": (doubling("allOf"), {}),
+    "references by oneOf": (doubling("oneOf"), []),
+    "a long enum for many values": ({"items": {"enum": list(range(9_000))}}, [-1.5] * 15_000),
+    "a large const for many values": ({"items": {"const": list(range(9_000))}}, [[*range(8_999), -1]] * 500),
+    "items that are all different": ({"uniqueItems": True}, [{"n": n} for n in range(5_000)]),
+    "errors that quote a large value": ({"allOf": [{"type": "number"}] * 2_000}, "x" * 5_000_000),
+}
+
+
+@pytest.mark.parametrize(("schema", "value"), TIRING.values(), ids=TIRING)
+def test_what_would_take_too_much_is_a_schema_that_cannot_be_used(schema: Json, value: Any) -> None:
+    began = time.process_time()
+    with pytest.raises(UnusableSchema, match="takes too much to check"):
+        first_problem(schema, value)
+    assert time.process_time() - began < AT_MOST_S
+
+
+def test_a_schema_of_an_ordinary_size_is_checked_against() -> None:
+    schema: Json = {
+        "type": "object",
+        "properties": {f"p{n}": {"enum": ["a", "b", "c"]} for n in range(200)},
+        "additionalProperties": False,
+    }
+    assert first_problem(schema, {f"p{n}": "b" for n in range(200)}) is None
+    problem = first_problem(schema, {"p7": "d"})
+    assert problem == Problem("$.p7", "'d' is not one of ['a', 'b', 'c']")
+
+
+def test_a_check_that_took_too_much_leaves_nothing_for_the_next_to_pay() -> None:
+    with pytest.raises(UnusableSchema):
+        first_problem(doubling("allOf"), {})
+    assert first_problem({"type": "object"}, {}) is None
+
+
+def nested(levels: int, *, lists: bool) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value] if lists else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_value_is_too_deep_from_one_level_more_than_the_bound_on(lists: bool) -> None:
+    assert not too_deep(nested(64, lists=lists))
+    assert too_deep(nested(65, lists=lists))
+    assert too_deep(nested(100_000, lists=lists)), "however deep it is"
