@@ -20,6 +20,8 @@ ISOLATION = "tests/mcp/test_isolation.py::"
 CREDENTIALS = "tests/mcp/test_credentials.py::"
 CONFIGURATION = "tests/mcp/test_configuration.py::"
 CANARIES = "tests/mcp/test_canaries.py::"
+PEOPLE = "tests/mcp/test_people.py::"
+REVIEW = "tests/mcp/test_review.py::"
 LOAD = ISOLATION + "test_the_same_server_name_with_other_tokens_under_load_is_never_given_the_wrong_one[http]"
 
 
@@ -343,6 +345,78 @@ def what_was_configured_once_stays_allowed() -> None:
     replace(servers, "resolve_target", hooked)
 
 
+# -- another server under the same name ------------------------------------------------------------------------
+
+GIVEN = REVIEW + "test_a_secret_goes_to_the_server_that_people_were_asked_about_and_to_no_other"
+
+
+@mutant(11, GIVEN)
+def questions_outlive_the_server_that_they_are_about() -> None:
+    from hermes_ws import session
+
+    replace(session, "moved", lambda _: lambda before, after: set())
+
+
+@mutant(11, GIVEN)
+def what_was_given_for_a_server_goes_to_whatever_has_its_name() -> None:
+    from hermes_ws.session import Session
+
+    def hooked(rotate: Callable[..., Any]) -> Callable[..., Any]:
+        def anywhere(session: Any, server: str, place: str, *given: Any, **named: Any) -> Any:
+            there = session.state.config.place_of(f"mcp:{server}") or place
+            return rotate(session, server, there, *given, **named)
+
+        return anywhere
+
+    questions_outlive_the_server_that_they_are_about()
+    replace(Session, "rotate", hooked)
+
+
+@mutant(12, REVIEW + "test_an_approval_lets_the_call_be_made_at_the_server_that_was_shown_and_at_no_other")
+def an_approval_is_for_whatever_has_the_servers_name() -> None:
+    from hermes_ws.runtime.calls import Call
+
+    def hooked(place: Any) -> property:
+        return property(lambda call: None if place.fget(call) is None else "anywhere")
+
+    replace(Call, "_place", hooked)
+
+
+@mutant(12, PEOPLE + "test_an_approval_is_not_for_another_server_that_takes_the_name")
+def what_is_remembered_is_for_whatever_has_the_servers_name() -> None:
+    from hermes_ws.runtime.permissions import Permissions
+
+    def hooked(judge: Callable[..., Any]) -> Callable[..., Any]:
+        def anywhere(self: Any, tool: Any, arguments: Any, config: Any, agent: Any, options: Any, rules: Any) -> Any:
+            place = config.place_of(tool.source)
+            here = [msgspec.structs.replace(r, rule=msgspec.structs.replace(r.rule, server=place)) for r in rules]
+            return judge(self, tool, arguments, config, agent, options, here)
+
+        return anywhere
+
+    replace(Permissions, "judge", hooked)
+
+
+LEFT = REVIEW + "test_a_connection_does_not_outlive_its_conversation_for_the_next_of_that_id"
+
+
+@mutant(11, LEFT)
+def who_is_gone_still_opens_connections() -> None:
+    from hermes_ws.tools.mcp.servers import ConversationServers
+
+    replace(ConversationServers, "shut", lambda _: lambda servers: None)
+
+
+@mutant(11, LEFT)
+def the_next_of_an_id_has_the_connections_of_the_last() -> None:
+    from hermes_ws.tools.mcp.pool import McpPool
+
+    def hooked(connection: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        return lambda pool, ref, life, *rest: connection(pool, ref, 0, *rest)
+
+    replace(McpPool, "connection", hooked)
+
+
 # -- what is given back --------------------------------------------------------------------------------------
 
 
@@ -359,6 +433,13 @@ def everybodys_secrets_are_taken_out_everywhere() -> None:
 
     replace(scrub.Scrubber, "data", lambda _: lambda scrubber, encoded: scrub.known.text(encoded.decode()).encode())
     replace(scrub.Scrubber, "text", lambda _: lambda scrubber, text: scrub.known.text(text))
+
+
+@mutant(12, REVIEW + "test_a_call_is_not_made_with_something_else_where_a_secret_was")
+def calls_are_made_with_what_is_left_of_their_arguments() -> None:
+    from hermes_ws.scrub import Scrubber
+
+    replace(Scrubber, "finds", lambda _: lambda scrubber, value: False)
 
 
 @mutant(11, CANARIES + "test_what_a_server_gives_back_of_its_credentials_is_seen_nowhere[echo_structured]")
