@@ -414,6 +414,7 @@ def the_next_of_an_id_has_the_connections_of_the_last() -> None:
     def hooked(connection: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         return lambda pool, ref, life, *rest: connection(pool, ref, 0, *rest)
 
+    who_is_gone_still_opens_connections()  # otherwise nothing is left that the next could have
     replace(McpPool, "connection", hooked)
 
 

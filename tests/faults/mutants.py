@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.faults.launch import MUTANT, replace
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -252,11 +254,40 @@ def runs_end_with_their_last_socket() -> None:
 # -- 8: after a restart ---------------------------------------------------------------------------------------
 
 
+class _Harmless:
+    """A tool that says of itself that it only reads."""
+
+    def __init__(self, tool: Any) -> None:
+        self._tool = tool
+        described = tool.description
+        annotations = msgspec.structs.replace(described.annotations, read_only=True)
+        self.description = msgspec.structs.replace(described, annotations=annotations)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tool, name)
+
+
+@mutant(8, "tests/mcp/test_review.py::test_a_call_in_flight_is_not_made_again_by_a_server_that_now_says_it_writes")
+def what_a_tool_says_of_itself_now_is_not_heard() -> None:
+    from hermes_ws.runtime.calls import Call
+
+    def hooked(refused: Callable[..., Any]) -> Callable[..., Any]:
+        async def taken_for_harmless(call: Any) -> Any:
+            refusal = await refused(call)
+            call._tool = _Harmless(call._tool) if call._in_flight and call._tool is not None else call._tool
+            return refusal
+
+        return taken_for_harmless
+
+    replace(Call, "_refused", hooked)
+
+
 @mutant(8, RECOVERY + "test_a_call_in_flight_is_interrupted_and_not_made_again[tool.effect-1]")
 def calls_in_flight_are_made_again() -> None:
     from hermes_ws.entities import ToolCall
 
     replace(ToolCall, "repeatable", lambda _: property(lambda call: True))
+    what_a_tool_says_of_itself_now_is_not_heard()
 
 
 @mutant(8, RECOVERY + "test_a_call_in_flight_that_only_reads_is_made_again[tool.effect:1:list_files]")

@@ -17,7 +17,7 @@ from tests.faults.mutants import MUTANTS, Mutant
 
 AT_ONCE = 2
 LIMIT_S = 180
-REASON = 100
+REASON = 150
 
 
 def _pytest(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def _pytest(*arguments: str, environment: dict[str, str]) -> subprocess.Complete
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HERMES_WS_TESTS_")}
     return subprocess.run(
         [*command, f"--timeout={LIMIT_S}", *arguments],
-        env={**kept, "HERMES_WS_TESTS_MODULE": MODULE, **environment},
+        env={**kept, "COLUMNS": "400", "HERMES_WS_TESTS_MODULE": MODULE, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -41,9 +41,9 @@ def _applies(name: str) -> str:
 
 
 def _reason(output: str) -> str:
-    """What the test says: it is to be red for what the mutant does, not because the mutant itself is broken."""
-    said = [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E  ")]
-    return next(iter(said), "no reason given")[:REASON]
+    """What pytest says of the test: it is to be red for what the mutant does, not for a mistake in the mutant."""
+    failed = [line for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return failed[0].partition(" - ")[2][:REASON] if failed else "no reason given"
 
 
 def _judged(named: tuple[str, Mutant]) -> tuple[str, bool, str]:
