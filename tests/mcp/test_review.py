@@ -463,7 +463,7 @@ async def dumping(x: Exchange) -> None:
     header, kind = x.headers["authorization"], x.params["arguments"]["kind"]
     before = len("Bearer ") + len(TOKEN) - 5
     if kind == "error":
-        await x.error(-32000, "e" * (500 - len("the server refused: ") - before) + header)
+        await x.error(-32000, "e" * (500 - before) + header)
         return
     await x.stream()
     if kind == "progress":

@@ -24,7 +24,7 @@ def doubling(keyword: str, levels: int = 18) -> Json:
 TIRING: Final[dict[str, tuple[Json, Any]]] = {
     "references by allOf": (doubling("allOf"), {}),
     "references by oneOf": (doubling("oneOf"), []),
-    "a long enum for many values": ({"items": {"enum": list(range(9_000))}}, [8_999] * 15_000),
+    "a long enum for many values": ({"items": {"enum": list(range(9_000))}}, [8_999] * 3_000),
     "items that are all different": ({"uniqueItems": True}, [{"n": n} for n in range(5_000)]),
     "errors that quote a large value": ({"allOf": [{"type": "number"}] * 2_000}, "x" * 5_000_000),
 }
