@@ -347,17 +347,17 @@ def what_was_configured_once_stays_allowed() -> None:
 
 # -- another server under the same name ------------------------------------------------------------------------
 
-GIVEN = REVIEW + "test_a_secret_goes_to_the_server_that_people_were_asked_about_and_to_no_other"
+REPLACED = "tests/session/test_review_mcp.py::test_an_answer_that_comes_after_its_server_was_replaced_is_thrown_away"
 
 
-@mutant(11, GIVEN)
+@mutant(11, REVIEW + "test_a_secret_goes_to_the_server_that_people_were_asked_about_and_to_no_other")
 def questions_outlive_the_server_that_they_are_about() -> None:
     from hermes_ws import session
 
     replace(session, "moved", lambda _: lambda before, after: set())
 
 
-@mutant(11, GIVEN)
+@mutant(11, REPLACED, inside=True)
 def what_was_given_for_a_server_goes_to_whatever_has_its_name() -> None:
     from hermes_ws.session import Session
 
@@ -368,7 +368,6 @@ def what_was_given_for_a_server_goes_to_whatever_has_its_name() -> None:
 
         return anywhere
 
-    questions_outlive_the_server_that_they_are_about()
     replace(Session, "rotate", hooked)
 
 
