@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
@@ -22,6 +23,7 @@ from jsonschema.exceptions import (
 )
 from referencing import Registry
 from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from hermes_ws.protocol.codec import MAX_DEPTH
 
@@ -30,7 +32,9 @@ __all__ = ["Problem", "UnusableSchema", "first_problem", "too_deep"]
 MESSAGE_LENGTH = 300
 WORK: Final = 20_000
 """Keywords that one check may evaluate: a tenth of a second or so. What compares or tells much counts for more."""
-META_WORK: Final = 60_000
+_DRAFT: Final = "https://json-schema.org/draft/2020-12/"
+_OURS: Final = "https://meta.invalid/2020-12/"
+META_WORK: Final = 20_000
 """The same for checking that a schema is one."""
 
 
@@ -120,14 +124,33 @@ def _check_schema(schema: Any, size: int) -> None:
     """As ``Draft202012Validator.check_schema``, but it ends. Raises ``SchemaError`` or :class:`UnusableSchema`."""
     left = _left.set(_Left(META_WORK, size // 1_000))
     try:
-        draft = cast("Any", Draft202012Validator)
-        meta = cast("Any", _without_patterns)(draft.META_SCHEMA, format_checker=draft.FORMAT_CHECKER)
-        for error in meta.iter_errors(schema):
+        for error in _meta().iter_errors(schema):
             raise SchemaError(error.message, path=error.path, instance=error.instance)
     except _TooMuch:
         raise UnusableSchema("takes too much to check") from None
     finally:
         _left.reset(left)
+
+
+@cache
+def _meta() -> _Validates:
+    """What a schema is checked against: the meta-schema and its parts. Undated and under names of our own, or
+    jsonschema would take its own class for them, which counts nothing."""
+    draft = cast("Any", Draft202012Validator)
+    parts: Any = import_module("jsonschema_specifications").REGISTRY  # untyped, and needed here only
+    renamed = {
+        uri.replace(_DRAFT, _OURS): _renamed(parts.contents(uri)) for uri in parts if str(uri).startswith(_DRAFT)
+    }
+    resources = {uri: DRAFT202012.create_resource(contents) for uri, contents in renamed.items()}
+    registry = cast("Any", Registry)().with_resources(resources.items())
+    validator = cast("Any", _without_patterns)
+    meta = validator(_renamed(draft.META_SCHEMA), registry=registry, format_checker=draft.FORMAT_CHECKER)
+    return cast("_Validates", meta)
+
+
+def _renamed(part: Any) -> Any:
+    encoded = msgspec.json.encode(part).replace(_DRAFT.encode(), _OURS.encode())
+    return _undated(msgspec.json.decode(encoded))
 
 
 def _undated(schema: Any) -> Any:

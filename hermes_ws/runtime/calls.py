@@ -200,6 +200,8 @@ class Call(ToolContext):
                 return refusal
             approved = (judgement.risk, place)
             tool = self._described(tool)
+            if self._workshop.toolbox.withdrew(self._source, self._name):
+                return Outcome("error", f"the tool {self._name!r} is not there any more")
 
     @property
     def _place(self) -> str | None:

@@ -76,6 +76,11 @@ class Toolbox:
             found = self.of(source, name)
         return found
 
+    def withdrew(self, source: str, name: str) -> bool:
+        """Whether a server that is there does not offer this tool any more."""
+        there = {f"mcp:{connection.target.server}" for connection in self.servers.ready()}
+        return source in there and self.of(source, name) is None
+
     def of(self, source: str, name: str) -> Tool | None:
         """The tool of this source with this name, if it is there."""
         if source == "builtin":

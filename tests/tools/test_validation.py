@@ -67,3 +67,13 @@ def test_a_value_is_too_deep_from_one_level_more_than_the_bound_on(lists: bool) 
     assert not too_deep(nested(64, lists=lists))
     assert too_deep(nested(65, lists=lists))
     assert too_deep(nested(100_000, lists=lists)), "however deep it is"
+
+
+@pytest.mark.parametrize(
+    "schema", [{"allOf": [{}] * 19_900}, {"prefixItems": [{"not": {}}] * 5_500}], ids=["all", "prefix"]
+)
+def test_whether_a_schema_is_one_takes_no_longer_than_that_either(schema: dict[str, Any]) -> None:
+    began = time.process_time()
+    with pytest.raises(UnusableSchema, match="too much"):
+        first_problem(schema, {})
+    assert time.process_time() - began < 2.0

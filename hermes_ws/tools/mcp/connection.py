@@ -398,7 +398,8 @@ class Connection:
         if self._watch.reason is None:
             with anyio.move_on_after(_EPITAPH_S):
                 await self.over.wait()
-        raise Lost(self._watch.reason or self.error or str(judged or "the connection ended"), undone=False)
+        why = self._watch.reason or self.error or self._broken or str(judged or "the connection ended")
+        raise Lost(why, undone=False)
 
     def _leave(self, exchange: Exchange) -> None:
         """Whoever waited for it does not any more: the server is told if it is still at it."""
