@@ -80,4 +80,9 @@ async def test_a_deletion_that_was_killed_is_finished(make_server: MakeServer) -
         assert (await http.delete(f"/api/conversations/{conversation}")).status_code == 204
     again.kill()
     last = servers.start()
+    other = fresh()
+    async with last.socket(other) as socket:
+        await socket.run("hi")
+    async with last.http() as http:  # whichever of them comes to it: after a deletion there is a sweep
+        assert (await http.delete(f"/api/conversations/{other}")).status_code == 204
     await wait_for(lambda: not files(last.data, "hermes-ws-blobs/*/*"))
