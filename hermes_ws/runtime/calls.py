@@ -257,8 +257,8 @@ class Call(ToolContext):
         """``tool.completed``, unless the run is over already or the conversation was dropped."""
         conversation, result = self._conversation, outcome.result
         rests: dict[Stream, str] = {stream: self._kept(flow.rest()) for stream, flow in self._printed.items()}
-        if outcome.output is not None:
-            self._keeper.write(self._scrubber.text(outcome.output))
+        if outcome.output is not None:  # what a tool came to has been scrubbed, in pieces
+            self._keeper.write(outcome.output if result is not None else self._scrubber.text(outcome.output))
         output, truncated = self._keeper.preview()
         self._keeper.close()
         active = conversation.session.state.active

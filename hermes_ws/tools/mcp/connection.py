@@ -467,10 +467,15 @@ def _url_wanted(error: MCPError) -> Exception:
         return ToolError("the server wants something done in a browser, and does not say what")
 
 
-def _is_of_another_age(error: BaseException) -> bool:
-    """Whether a server that was greeted in the old way says that it knows only the new one."""
+def _first_cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+def _is_of_another_age(error: BaseException) -> bool:
+    """Whether a server that was greeted in the old way says that it knows only the new one."""
+    error = _first_cause(error)
     return isinstance(error, MCPError) and error.code in (types.UNSUPPORTED_PROTOCOL_VERSION, types.METHOD_NOT_FOUND)
 
 
@@ -482,8 +487,7 @@ def _ending(text: str) -> str:
 def explained(error: BaseException, scrub: Callable[[str], str]) -> str:
     """What went wrong, in one line: the first cause, without what the SDK quotes of the server's answer. Secrets are
     taken out before it is cut: half of one would not be known again."""
-    while isinstance(error, BaseExceptionGroup):
-        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    error = _first_cause(error)
     if isinstance(error, httpx2.HTTPStatusError):
         return f"it answered with HTTP {error.response.status_code}"
     if isinstance(error, MCPError) and error.message.startswith("Unexpected content type"):

@@ -130,22 +130,23 @@ class ConversationServers:
     async def _start(self, name: str, asker: Asker | None) -> None:
         for _ in range(_TRIES):
             try:
-                refused = await self._refusing(name)
+                reached = await self._reached(name)
+                refused = reached if isinstance(reached, Target) else None
                 if refused is None or asker is None or not await self._renewed(name, refused, asker):
                     return
             except (ToolError, CommandError) as problem:  # also that nobody else can be asked now
                 self._tell(name, "failed", None, str(problem))
                 return
 
-    async def _refusing(self, name: str) -> Target | None:
-        """The server with the credentials that it does not take; None: it takes them, or fails otherwise. Raises
-        :class:`ToolError`."""
+    async def _reached(self, name: str) -> Connection | Target:
+        """The connection, once it is there or has failed; or the server with the credentials that it does not take.
+        Raises :class:`ToolError`."""
         target = self._target(name)
         if self._house.unreadable(name):
             self._tell(name, "auth_required", None, _UNREADABLE)
             return target
         connection = await self._started(name)
-        return connection.target if connection.state == "auth_required" else None
+        return connection.target if connection.state == "auth_required" else connection
 
     async def _started(self, name: str) -> Connection:
         """The connection, once it is there or has failed. Raises :class:`ToolError`."""
@@ -184,10 +185,10 @@ class ConversationServers:
         :class:`ToolError`."""
         if self._closed:
             raise ToolError(_GONE)
-        target = self._target(name)
         async with self._lock(name):
-            current = self._current.get(name)
-            if current is not None and self._fits(name, current) and self._good(name, current):
+            target, current = self._target(name), self._current.get(name)
+            fits = current is not None and current.target.identity() == target.identity()
+            if current is not None and fits and self._good(name, current):
                 current.target = target  # its times may be others by now
                 return current
             opened = await self._pool.connection(self._ref, self._life, target, self._changed, self._house.scrub)
@@ -263,11 +264,10 @@ class ConversationServers:
         why = ""
         for _ in range(_TRIES):
             self._check_place(name, place)
-            refused = await self._refusing(name)
-            if refused is not None:
-                await self._renew(name, refused, asker)
+            connection = await self._reached(name)
+            if isinstance(connection, Target):
+                await self._renew(name, connection, asker)
                 continue
-            connection = await self._started(name)
             self._check_place(name, place)
             try:
                 if connection.state != "ready":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -95,7 +96,7 @@ def _reaching(servers: ConversationServers, connection: Connection) -> list[Tool
     return found
 
 
-class _Reaching:
+class _Reaching(ABC):
     """What the four of them share."""
 
     def __init__(self, servers: ConversationServers, server: str, place: str) -> None:
@@ -106,11 +107,13 @@ class _Reaching:
         trusted = servers.settings.trust_annotations
         self.description = described if trusted else msgspec.structs.replace(described, annotations=ACTS)
 
+    @abstractmethod
     def describe(self, server: str) -> ToolDescription:
-        raise NotImplementedError
+        """What it is called, and takes."""
 
+    @abstractmethod
     async def do(self, connection: Connection, ctx: ToolContext, arguments: dict[str, Any]) -> ToolResult:
-        raise NotImplementedError
+        """Have the server asked."""
 
     async def call(self, ctx: ToolContext, arguments: dict[str, Any]) -> ToolResult:
         result: ToolResult = await _used(
