@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -311,18 +312,21 @@ def test_only_images_wait_whatever_a_tool_calls_its_files(folders: Folders) -> N
 # -- side by side ----------------------------------------------------------------------------------------
 
 
-def test_nothing_goes_between_being_looked_up_and_being_linked(blobs: Blobs, tmp_path: Path) -> None:
+def test_nothing_goes_between_being_looked_up_and_being_linked(
+    blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blob = blobs.upload("home", PNG, 0)
-    begun = threading.Event()
+    found, removing = threading.Event(), blobs.removing
 
-    def sweep() -> int:
-        begun.set()
-        return blobs.sweep(time.time())
+    def announced() -> AbstractContextManager[None]:
+        found.set()
+        return removing()
 
+    monkeypatch.setattr(blobs, "removing", announced)
     with ThreadPoolExecutor() as pool, blobs.adding():
         assert blobs.found("home", blob.digest) == blob
-        sweeping = pool.submit(sweep)
-        begun.wait(10)
+        sweeping = pool.submit(blobs.sweep, time.time())
+        assert found.wait(10)
         blobs.keep(REF, [Wanted(blob)], begun=True)
         assert not sweeping.done()
     assert sweeping.result() == 0
