@@ -107,7 +107,8 @@ class Blobs:
     def __init__(self, folders: Folders, settings: BlobSettings) -> None:
         self.settings = settings
         self._folders = folders
-        self._uploading = threading.Lock()
+        self._pooling = threading.Lock()
+        """Held while a file is put into a pool: replaced by its like it would lose its links."""
         self._waiting: dict[str, int] = {}
         """What the uploads of a namespace weigh that nobody refers to: never too little, counted anew if it matters."""
 
@@ -147,7 +148,7 @@ class Blobs:
         """Take an image in that no conversation refers to yet. Raises :class:`StorageFull` when too many wait."""
         blob = self.judged(data)
         pool = self._folders.pool(namespace)
-        with self._uploading, _told_when_full(), self.adding():
+        with self._pooling, _told_when_full(), self.adding():
             try:
                 os.utime(pool / blob.digest, (now_s, now_s))
             except FileNotFoundError:
@@ -184,8 +185,9 @@ class Blobs:
 
     def _add(self, ref: ConversationRef, one: Wanted, folder: Path) -> None:
         pooled = self._folders.pool(ref.namespace) / one.blob.digest
-        if one.data is not None and not pooled.exists():
-            _write(pooled, one.data, 0)
+        with self._pooling:
+            if one.data is not None and not pooled.exists():
+                _write(pooled, one.data, 0)
         _link(pooled, folder / one.blob.digest)
 
     def bring(self, source: ConversationRef, target: ConversationRef, digests: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -360,6 +360,22 @@ def test_adding_and_sweeping_at_once_lose_nothing(blobs: Blobs, folders: Folders
             over.set()
         sweeping.result()
     assert len(pooled(tmp_path)) == len(images)
+
+
+def test_an_image_that_two_bring_at_once_is_written_once(
+    blobs: Blobs, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, others = storing._write, [ConversationRef("home", "second")]
+    with ThreadPoolExecutor() as pool:
+
+        def write_while_another_comes(path: Path, data: bytes, at_s: float | None) -> None:
+            if others:
+                wait([pool.submit(keep, blobs, data, others.pop())], 0.2)
+            write(path, data, at_s)
+
+        monkeypatch.setattr(storing, "_write", write_while_another_comes)
+        blob = keep(blobs)
+    assert (folders.pool("home") / blob.digest).lstat().st_nlink == 3
 
 
 def test_a_link_that_somebody_else_has_made_is_as_good(blobs: Blobs, folders: Folders) -> None:
