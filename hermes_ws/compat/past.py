@@ -1,0 +1,232 @@
+"""History that a client brings along: neutral between its format and the log's.
+
+A conversation that goes on from such a history has it in its log as runs of its own, so that agents, snapshots and
+people at the socket see it like any other. Calls in it were made elsewhere: their source is ``client``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.values import Annotations, By, ContentPart, Input, TextPart, Usage
+
+__all__ = ["Answered", "Imported", "Past", "PastCall", "Said", "events_of", "past_of"]
+
+_ELSEWHERE: Final = Annotations(read_only=False, idempotent=False, destructive=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the user said."""
+
+    parts: Input
+
+
+@dataclass(frozen=True, slots=True)
+class PastCall:
+    """A tool call of the assistant's, and what it came to. ``output`` None: nobody has told."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+    output: str | None
+    is_error: bool = False
+    content: list[ContentPart] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer of the model's, with the calls that it asked for."""
+
+    text: str
+    reasoning: str = ""
+    calls: list[PastCall] = field(default_factory=list[PastCall])
+
+
+Past = list[Said | Answered]
+
+
+class Imported(NamedTuple):
+    """The events, and the run that is to go on, if one is."""
+
+    events: list[ev.Event]
+    open_run: str | None
+
+
+class _Importer:
+    """Numbers events one after the other."""
+
+    def __init__(
+        self, head: int, now: int, by: By, agent: str, model: str, new_id: Callable[[str], str], known: Container[str]
+    ) -> None:
+        self.events: list[ev.Event] = []
+        self._head, self._now, self._by = head, now, by
+        self._agent, self._model = agent, model
+        self._new_id, self._known = new_id, known
+        self._calls: set[str] = set()
+        self.run_id: str | None = None
+        self._steps = 0
+        self._output = ""
+
+    def _emit(self, event_class: Callable[..., ev.Event], **fields: Any) -> None:
+        seq = self._head + len(self.events) + 1
+        self.events.append(event_class(seq=seq, ts=self._now, **fields))
+
+    def begin(self, parts: Input) -> None:
+        self.end()
+        self.run_id, self._steps, self._output = self._new_id("run"), 0, ""
+        self._emit(
+            ev.RunStarted,
+            run_id=self.run_id,
+            input=parts,
+            agent_name=self._agent,
+            model=self._model,
+            attempt=1,
+            by=self._by,
+        )
+
+    def end(self) -> None:
+        if self.run_id is not None:
+            self._emit(
+                ev.RunCompleted,
+                run_id=self.run_id,
+                output=self._output,
+                stop_reason="end",
+                usage=Usage.zero(),
+                duration_ms=0,
+            )
+        self.run_id = None
+
+    def answer(self, answered: Answered) -> None:
+        if self.run_id is None:
+            self.begin("")
+        self._steps += 1
+        self._emit(ev.StepStarted, run_id=self.run_id, step=self._steps)
+        if answered.reasoning:
+            self._emit(ev.ReasoningAvailable, run_id=self.run_id, item_id=self._new_id("rsn"), text=answered.reasoning)
+        if answered.text:
+            self._say(answered.text)
+        calls = [(call, self._call_id(call.call_id)) for call in answered.calls]
+        for call, call_id in calls:
+            self._ask(call, call_id)
+        for call, call_id in calls:
+            self._settle(call, call_id)
+        self._emit(ev.StepCompleted, run_id=self.run_id, step=self._steps, usage=Usage.zero(), duration_ms=0)
+
+    def _say(self, text: str) -> None:
+        item_id, self._output = self._new_id("msg"), text
+        self._emit(ev.MessageStarted, run_id=self.run_id, item_id=item_id, step=self._steps)
+        self._emit(ev.MessageCompleted, run_id=self.run_id, item_id=item_id, text=text, content=[TextPart(text=text)])
+
+    def _call_id(self, wanted: str) -> str:
+        """Its own, unless another call of the conversation has it."""
+        call_id = wanted
+        if not call_id or call_id in self._calls or call_id in self._known:
+            call_id = self._new_id("call")
+        self._calls.add(call_id)
+        return call_id
+
+    def _ask(self, call: PastCall, call_id: str) -> None:
+        self._emit(
+            ev.ToolStarted,
+            run_id=self.run_id,
+            call_id=call_id,
+            step=self._steps,
+            name=call.name,
+            source="client",
+            title=call.name,
+            arguments=call.arguments,
+            annotations=_ELSEWHERE,
+        )
+
+    def _settle(self, call: PastCall, call_id: str) -> None:
+        status = "cancelled" if call.output is None else "error" if call.is_error else "ok"
+        self._emit(
+            ev.ToolCompleted,
+            run_id=self.run_id,
+            call_id=call_id,
+            name=call.name,
+            status=status,
+            output=call.output or "",
+            truncated=False,
+            duration_ms=0,
+            content=call.content,
+        )
+
+
+def events_of(
+    past: Past,
+    *,
+    head: int,
+    now: int,
+    by: By,
+    agent: str,
+    model: str,
+    new_id: Callable[[str], str],
+    known: Container[str] = (),
+    go_on: bool = False,
+) -> Imported:
+    """The history as the events that follow ``head``. Each thing said begins a run, the answers to it are its steps.
+
+    ``known`` are the ids of calls that the conversation has already; ``go_on``: the last run is not over, its agent has
+    yet to hear what its last calls came to. Then ``past`` ends with an answer that made some.
+    """
+    importer = _Importer(head, now, by, agent, model, new_id, known)
+    for one in past:
+        if isinstance(one, Said):
+            importer.begin(one.parts)
+        else:
+            importer.answer(one)
+    open_run = importer.run_id if go_on else None
+    if open_run is None:
+        importer.end()
+    return Imported(importer.events, open_run)
+
+
+def past_of(events: Iterable[ev.Event | ev.UnknownEvent]) -> Past:
+    """What was said and done in these events, as history for another conversation."""
+    past: Past = []
+    current: Answered | None = None
+    for event in events:
+        match event:
+            case ev.RunStarted():
+                past.append(Said(event.input))
+            case ev.RunSteered(disposition="applied"):
+                past.append(Said(event.text))
+            case ev.StepStarted():
+                current = Answered("")
+                past.append(current)
+            case ev.MessageCompleted() | ev.ReasoningAvailable() | ev.ToolStarted() | ev.ToolCompleted():
+                if current is not None:
+                    current = past[_last(past)] = _with(current, event)
+            case _:
+                pass
+    return [one for one in past if isinstance(one, Said) or one.text or one.calls]
+
+
+def _last(past: Past) -> int:
+    return next(n for n in range(len(past) - 1, -1, -1) if isinstance(past[n], Answered))
+
+
+def _with(
+    answer: Answered, event: ev.MessageCompleted | ev.ReasoningAvailable | ev.ToolStarted | ev.ToolCompleted
+) -> Answered:
+    """The answer with one thing more in it."""
+    text, reasoning, calls = answer.text, answer.reasoning, answer.calls
+    match event:
+        case ev.MessageCompleted():
+            text += event.text
+        case ev.ReasoningAvailable():
+            reasoning = "\n\n".join(filter(None, (reasoning, event.text)))
+        case ev.ToolStarted():
+            calls = [*calls, PastCall(event.call_id, event.name, event.arguments, None)]
+        case ev.ToolCompleted():
+            calls = [_settled(call, event) if call.call_id == event.call_id else call for call in calls]
+    return Answered(text, reasoning, calls)
+
+
+def _settled(call: PastCall, event: ev.ToolCompleted) -> PastCall:
+    return PastCall(call.call_id, call.name, call.arguments, event.output, event.status != "ok", event.content)
