@@ -109,6 +109,8 @@ class LlmAgent(Agent):
             tools=await turn.tools(),
             attempt=attempt,
             image=turn.image,
+            tool_choice=turn.tool_choice,
+            parameters=turn.parameters,
         )
         async with aclosing(self._model.stream(request)) as parts:
             async for part in parts:

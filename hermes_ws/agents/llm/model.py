@@ -8,7 +8,7 @@ A model is asked with the whole history and answers with parts, as they come. It
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from hermes_ws.history import HistoryEntry
@@ -20,7 +20,8 @@ __all__ = ["Finish", "Model", "ModelPart", "ModelRequest", "ReasoningDelta", "Te
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
     """One call. ``attempt`` counts from 1: higher means that the same call broke off before. ``image`` gives an
-    image of the history as a URL, ``data:`` where it is stored here."""
+    image of the history as a URL, ``data:`` where it is stored here. ``tool_choice`` and ``parameters`` are as in
+    :class:`~hermes_ws.agents.base.Turn`."""
 
     model: str
     instructions: str | None
@@ -28,6 +29,8 @@ class ModelRequest:
     tools: list[ToolDescription]
     attempt: int
     image: Callable[[ImagePart], Awaitable[str]]
+    tool_choice: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
