@@ -1,1 +1,1 @@
-"""The OpenAI-compatible routes as values: requests read, the log projected back. No I/O, no clock, no ids of its own."""
+"""The OpenAI-compatible routes as values: requests read, the log projected back. No I/O, no clock, no ids."""

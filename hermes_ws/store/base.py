@@ -37,7 +37,9 @@ __all__ = [
     "Freed",
     "InteractionRow",
     "Loaded",
+    "RecordRow",
     "RuleRow",
+    "RunPage",
     "RunRow",
     "SecretRow",
     "Store",
@@ -110,6 +112,16 @@ class SecretRow(NamedTuple):
     data: bytes | None
 
 
+class RecordRow(NamedTuple):
+    """Something small that belongs to a conversation and is in none of its events, such as what a response of the
+    OpenAI-compatible routes was asked for. Ids are unique in a namespace and kind. It goes with its conversation."""
+
+    kind: str
+    record_id: str
+    created_at: int
+    data: bytes
+
+
 class ConversationLine(NamedTuple):
     """A conversation in a list. ``summary`` is encoded; ``head`` and ``last_event_at`` are newer than in it."""
 
@@ -123,6 +135,13 @@ class ConversationPage(NamedTuple):
     """One page of the list, newest first, and the cursor to the next one."""
 
     lines: list[ConversationLine]
+    next: str | None
+
+
+class RunPage(NamedTuple):
+    """One page of a list of runs, the one that something happened to last first, and the cursor to the next one."""
+
+    lines: list[tuple[ConversationRef, RunRow]]
     next: str | None
 
 
@@ -160,6 +179,7 @@ class Append:
     rules: list[RuleRow] = field(default_factory=list[RuleRow])
     revoked: list[str] = field(default_factory=list[str])
     secrets: list[SecretRow] = field(default_factory=list[SecretRow])
+    records: list[RecordRow] = field(default_factory=list[RecordRow])
 
 
 @dataclass(slots=True)
@@ -191,8 +211,11 @@ class Store(Protocol):
         """The conversation, or None if it was never created."""
         ...
 
-    async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
-        """Events that follow ``after``, at most ``limit`` and about ``max_bytes`` (but one at least)."""
+    async def read(
+        self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int, deltas: bool = True
+    ) -> list[StoredEvent]:
+        """Events that follow ``after``, at most ``limit`` and about ``max_bytes`` (but one at least). Without
+        ``deltas``, those that no final makes redundant."""
         ...
 
     async def command(self, ref: ConversationRef, principal: str, command_id: str) -> CommandRow | None:
@@ -217,6 +240,26 @@ class Store(Protocol):
 
     async def run(self, ref: ConversationRef, run_id: str) -> RunRow | None:
         """A run of the conversation, also one that has ended."""
+        ...
+
+    async def find_run(self, namespace: str, run_id: str) -> tuple[ConversationRef, RunRow] | None:
+        """A run, and the conversation that it is of."""
+        ...
+
+    async def runs(self, namespace: str, *, limit: int, cursor: str | None) -> RunPage:
+        """Runs, the one that something happened to last first. Raises ValueError for a cursor it did not give."""
+        ...
+
+    async def record(self, namespace: str, kind: str, record_id: str) -> tuple[ConversationRef, RecordRow] | None:
+        """A record, and the conversation that it belongs to."""
+        ...
+
+    async def records(self, ref: ConversationRef, kind: str) -> list[RecordRow]:
+        """The records of a conversation, oldest first."""
+        ...
+
+    async def forget_record(self, namespace: str, kind: str, record_id: str) -> bool:
+        """Remove a record, synced; False if there is none."""
         ...
 
     async def weight(self, ref: ConversationRef) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, islice
 
 from hermes_ws.errors import LogConflict, StoreError
 from hermes_ws.store.base import (
@@ -18,7 +18,9 @@ from hermes_ws.store.base import (
     Freed,
     InteractionRow,
     Loaded,
+    RecordRow,
     RuleRow,
+    RunPage,
     RunRow,
     SecretRow,
     StoredEvent,
@@ -43,6 +45,7 @@ class _Conversation:
     interactions: dict[str, InteractionRow] = field(default_factory=dict[str, InteractionRow])
     commands: dict[tuple[str, str], CommandRow] = field(default_factory=dict[tuple[str, str], CommandRow])
     secrets: dict[str, SecretRow] = field(default_factory=dict[str, SecretRow])
+    records: dict[tuple[str, str], RecordRow] = field(default_factory=dict[tuple[str, str], RecordRow])
 
     def weight(self) -> Freed:
         """What all its events come to."""
@@ -90,6 +93,7 @@ class MemoryStore:
         kept.interactions |= {row.interaction_id: row for row in batch.interactions}
         kept.commands |= {(row.principal, row.command_id): row for row in batch.commands}
         kept.secrets |= {row.name: row for row in batch.secrets}
+        kept.records |= {(row.kind, row.record_id): row for row in batch.records}
         for row in [row for row in kept.secrets.values() if row.data is None]:
             del kept.secrets[row.name]
         self._rules |= {row.rule_id: (batch.ref, row) for row in batch.rules}
@@ -126,12 +130,17 @@ class MemoryStore:
         kept = self._conversations.get(ref)
         return kept.weight().bytes if kept else 0
 
-    async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
+    async def read(
+        self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int, deltas: bool = True
+    ) -> list[StoredEvent]:
         kept = self._conversations.get(ref)
         if kept is None:
             return []
         begin = bisect_right(kept.events, after, key=lambda event: event.seq)
-        return page_of(kept.events[begin : begin + limit], max_bytes)
+        if deltas:
+            return page_of(kept.events[begin : begin + limit], max_bytes)
+        rest = zip(islice(kept.events, begin, None), islice(kept.deltas, begin, None), strict=True)
+        return page_of(list(islice((event for event, delta in rest if not delta), limit)), max_bytes)
 
     async def command(self, ref: ConversationRef, principal: str, command_id: str) -> CommandRow | None:
         kept = self._conversations.get(ref)
@@ -157,7 +166,9 @@ class MemoryStore:
             position = position_of(cursor)
             lines = [line for line in lines if (line.last_event_at, line.conversation_id) < position]
         page = lines[:limit]
-        return ConversationPage(page, cursor_of(page[-1]) if len(lines) > limit else None)
+        return ConversationPage(
+            page, cursor_of(page[-1].last_event_at, page[-1].conversation_id) if len(lines) > limit else None
+        )
 
     async def unfinished(self) -> Sequence[ConversationRef]:
         return [
@@ -179,6 +190,40 @@ class MemoryStore:
     async def run(self, ref: ConversationRef, run_id: str) -> RunRow | None:
         kept = self._conversations.get(ref)
         return kept.runs.get(run_id) if kept else None
+
+    async def find_run(self, namespace: str, run_id: str) -> tuple[ConversationRef, RunRow] | None:
+        found = ((ref, kept.runs.get(run_id)) for ref, kept in self._conversations.items())
+        return next(((ref, row) for ref, row in found if row is not None and ref.namespace == namespace), None)
+
+    async def runs(self, namespace: str, *, limit: int, cursor: str | None) -> RunPage:
+        lines = [
+            (ref, row)
+            for ref, kept in self._conversations.items()
+            if ref.namespace == namespace
+            for row in kept.runs.values()
+        ]
+        lines.sort(key=lambda line: (line[1].updated_at, line[1].run_id), reverse=True)
+        if cursor is not None:
+            position = position_of(cursor)
+            lines = [line for line in lines if (line[1].updated_at, line[1].run_id) < position]
+        page = lines[:limit]
+        return RunPage(page, cursor_of(page[-1][1].updated_at, page[-1][1].run_id) if len(lines) > limit else None)
+
+    async def record(self, namespace: str, kind: str, record_id: str) -> tuple[ConversationRef, RecordRow] | None:
+        found = ((ref, kept.records.get((kind, record_id))) for ref, kept in self._conversations.items())
+        return next(((ref, row) for ref, row in found if row is not None and ref.namespace == namespace), None)
+
+    async def records(self, ref: ConversationRef, kind: str) -> list[RecordRow]:
+        kept = self._conversations.get(ref)
+        rows = [row for row in kept.records.values() if row.kind == kind] if kept else []
+        return sorted(rows, key=lambda row: (row.created_at, row.record_id))
+
+    async def forget_record(self, namespace: str, kind: str, record_id: str) -> bool:
+        found = await self.record(namespace, kind, record_id)
+        if found is None:
+            return False
+        del self._conversations[found[0]].records[kind, record_id]
+        return True
 
     async def delete(self, ref: ConversationRef) -> bool:
         self._commit()

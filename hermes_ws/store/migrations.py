@@ -118,6 +118,20 @@ MIGRATIONS: Final = (
         PRIMARY KEY (conversation, name)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE records (
+        namespace    TEXT NOT NULL,
+        kind         TEXT NOT NULL,
+        record_id    TEXT NOT NULL,
+        conversation INTEGER NOT NULL,
+        created_at   INTEGER NOT NULL,
+        data         BLOB NOT NULL,
+        PRIMARY KEY (namespace, kind, record_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX records_of_conversation ON records (conversation, kind, created_at);
+
+    CREATE INDEX runs_by_time ON runs (updated_at DESC, run_id DESC);
+    """,
 )
 """Each entry takes the schema from the version of its index to the next. Never edit one that was released."""
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from hermes_ws.store.base import ConversationLine, StoredEvent
+from typing import Final
+
+from hermes_ws.store.base import StoredEvent
 
 __all__ = ["cursor_of", "page_of", "position_of"]
+
+_DIGITS: Final = 18
+"""More than any time has, and no more than SQLite takes."""
 
 
 def page_of(events: list[StoredEvent], max_bytes: int) -> list[StoredEvent]:
@@ -17,14 +22,14 @@ def page_of(events: list[StoredEvent], max_bytes: int) -> list[StoredEvent]:
     return events
 
 
-def cursor_of(line: ConversationLine) -> str:
-    """The place in the list after ``line``."""
-    return f"{line.last_event_at}-{line.conversation_id}"
+def cursor_of(at: int, name: str) -> str:
+    """The place in a list by time after the line of this time and name."""
+    return f"{at}-{name}"
 
 
 def position_of(cursor: str) -> tuple[int, str]:
     """The place that :func:`cursor_of` named. Raises ValueError for anything else."""
-    at, dash, conversation_id = cursor.partition("-")
-    if not dash or not at.isascii() or not at.isdigit():
+    at, dash, name = cursor.partition("-")
+    if not dash or not at.isascii() or not at.isdigit() or len(at) > _DIGITS:
         raise ValueError(f"{cursor[:80]!r} is not a cursor of this list")
-    return int(at), conversation_id
+    return int(at), name

@@ -43,7 +43,9 @@ from hermes_ws.store.base import (
     ConversationRef,
     Freed,
     Loaded,
+    RecordRow,
     RuleRow,
+    RunPage,
     RunRow,
     SecretRow,
     StoredEvent,
@@ -71,16 +73,29 @@ FIRST_ROWS: Final = 8
 _KEY = "SELECT key FROM conversations WHERE namespace = ? AND id = ?"
 _FOLLOWING = """
 FROM events WHERE conversation = (SELECT key FROM conversations WHERE namespace = ?1 AND id = ?2) AND seq > ?3
-ORDER BY seq
 """
-_PAGE = f"""
-SELECT seq, data {_FOLLOWING} LIMIT min(?5, 1 + (
-    SELECT cast(?4 / max(coalesce(avg(size), 1), 1) AS INTEGER)
-    FROM (SELECT length(data) AS size {_FOLLOWING} LIMIT {FIRST_ROWS})
-))
-"""  # noqa: S608
+
+
+def _page(which: str = "") -> str:
+    """A page of the events that follow; ``which`` of them."""
+    following = f"{_FOLLOWING} {which} ORDER BY seq"
+    return f"""
+    SELECT seq, data {following} LIMIT min(?5, 1 + (
+        SELECT cast(?4 / max(coalesce(avg(size), 1), 1) AS INTEGER)
+        FROM (SELECT length(data) AS size {following} LIMIT {FIRST_ROWS})
+    ))
+    """  # noqa: S608
+
+
+_PAGE = _page()
+_FINALS_PAGE = _page("AND delta = 0")
 _HEAD = "max(head, coalesce((SELECT max(seq) FROM events WHERE conversation = key), 0))"
 _RUNS = "SELECT run_id, status, options, updated_at FROM runs"
+_RUNS_WITH_OWNERS = """
+SELECT c.namespace, c.id, run_id, status, options, updated_at
+FROM runs r JOIN conversations c ON c.key = r.conversation WHERE c.namespace = ?
+"""
+_RECORDS = "SELECT kind, record_id, created_at, data FROM records"
 _LINE = f"""
 SELECT epoch, floor, {_HEAD}, bytes + coalesce(
     (SELECT sum(length(data)) FROM events WHERE conversation = key AND seq > conversations.head), 0
@@ -153,6 +168,15 @@ class SqliteStore:
 
         return await self._writer.call_synced(delete)
 
+    async def forget_record(self, namespace: str, kind: str, record_id: str) -> bool:
+        def forget(db: sqlite3.Connection) -> bool:
+            row = (namespace, kind, record_id)
+            return (
+                db.execute("DELETE FROM records WHERE namespace = ? AND kind = ? AND record_id = ?", row).rowcount > 0
+            )
+
+        return await self._writer.call_synced(forget)
+
     async def purge(self) -> Freed:
         return await self._remove(purge_slice)
 
@@ -220,8 +244,10 @@ class SqliteStore:
         lines = await self._all(_LINE, found[0][0]) if found else []
         return int(lines[0][3]) if lines else 0
 
-    async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
-        rows = await self._all(_PAGE, *ref, after, max_bytes, limit)
+    async def read(
+        self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int, deltas: bool = True
+    ) -> list[StoredEvent]:
+        rows = await self._all(_PAGE if deltas else _FINALS_PAGE, *ref, after, max_bytes, limit)
         _must_be_text(rows, ref)
         return page_of([StoredEvent._make(row) for row in rows], max_bytes)
 
@@ -246,7 +272,9 @@ class SqliteStore:
             limit + 1,
         )
         page = [ConversationLine(*row) for row in rows[:limit]]
-        return ConversationPage(page, cursor_of(page[-1]) if len(rows) > limit else None)
+        return ConversationPage(
+            page, cursor_of(page[-1].last_event_at, page[-1].conversation_id) if len(rows) > limit else None
+        )
 
     async def unfinished(self) -> Sequence[ConversationRef]:
         rows = await self._all(
@@ -258,6 +286,38 @@ class SqliteStore:
     async def run(self, ref: ConversationRef, run_id: str) -> RunRow | None:
         rows = await self._all(f"{_RUNS} WHERE run_id = ? AND conversation = ({_KEY})", run_id, *ref)
         return RunRow(*rows[0]) if rows else None
+
+    async def find_run(self, namespace: str, run_id: str) -> tuple[ConversationRef, RunRow] | None:
+        rows = await self._all(f"{_RUNS_WITH_OWNERS} AND run_id = ?", namespace, run_id)
+        return _with_owner(rows[0]) if rows else None
+
+    async def runs(self, namespace: str, *, limit: int, cursor: str | None) -> RunPage:
+        at, run_id = position_of(cursor) if cursor is not None else (2**62, "")
+        rows = await self._all(
+            f"""{_RUNS_WITH_OWNERS} AND (updated_at, run_id) < (?, ?)
+            ORDER BY updated_at DESC, run_id DESC LIMIT ?""",
+            namespace,
+            at,
+            run_id,
+            limit + 1,
+        )
+        page = [_with_owner(row) for row in rows[:limit]]
+        return RunPage(page, cursor_of(page[-1][1].updated_at, page[-1][1].run_id) if len(rows) > limit else None)
+
+    async def record(self, namespace: str, kind: str, record_id: str) -> tuple[ConversationRef, RecordRow] | None:
+        rows = await self._all(
+            """SELECT c.namespace, c.id, r.kind, r.record_id, r.created_at, r.data
+            FROM records r JOIN conversations c ON c.key = r.conversation
+            WHERE r.namespace = ? AND r.kind = ? AND r.record_id = ?""",
+            namespace,
+            kind,
+            record_id,
+        )
+        return (ConversationRef(*rows[0][:2]), RecordRow(*rows[0][2:])) if rows else None
+
+    async def records(self, ref: ConversationRef, kind: str) -> list[RecordRow]:
+        sql = f"{_RECORDS} WHERE conversation = ({_KEY}) AND kind = ? ORDER BY created_at, record_id"
+        return [RecordRow(*row) for row in await self._all(sql, *ref, kind)]
 
     async def deleted(self) -> list[ConversationRef]:
         return [ConversationRef(*row) for row in await self._all(DELETED)]
@@ -271,6 +331,10 @@ class SqliteStore:
             agent,
         )
         return [RuleRow(*row) for row in rows]
+
+
+def _with_owner(row: Any) -> tuple[ConversationRef, RunRow]:
+    return ConversationRef(*row[:2]), RunRow(*row[2:])
 
 
 def _must_be_text(rows: list[Any], ref: ConversationRef) -> None:

@@ -78,7 +78,7 @@ def delete_conversation(db: sqlite3.Connection, ref: ConversationRef) -> bool:
             return False
         db.execute("INSERT INTO deleted (key, namespace, id) VALUES (?, ?, ?)", (*found, *ref))
         db.execute("DELETE FROM conversations WHERE key = ?", found)
-        for table in ("runs", "interactions", "commands", "rules", "secrets"):
+        for table in ("runs", "interactions", "commands", "rules", "secrets", "records"):
             db.execute(f"DELETE FROM {table} WHERE conversation = ?", found)  # noqa: S608
         db.execute(
             """INSERT INTO meta (name, value) VALUES ('last_deleted_key', ?)

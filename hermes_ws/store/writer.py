@@ -75,6 +75,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _PUT_SEALED = "INSERT OR REPLACE INTO secrets (conversation, name, data) VALUES (?, ?, ?)"
 _DROP_SEALED = "DELETE FROM secrets WHERE conversation = ? AND name = ?"
+_PUT_RECORD = """
+INSERT OR REPLACE INTO records (namespace, conversation, kind, record_id, created_at, data) VALUES (?, ?, ?, ?, ?, ?)
+"""
 
 Outcomes = list[tuple[Append, StoreError | None]]
 
@@ -298,6 +301,8 @@ class Writer:
             db.execute("DELETE FROM rules WHERE rule_id = ? AND namespace = ?", (rule_id, batch.ref.namespace))
         for name, data in batch.secrets:
             db.execute(*((_DROP_SEALED, (key, name)) if data is None else (_PUT_SEALED, (key, name, data))))
+        for record in batch.records:
+            db.execute(_PUT_RECORD, (batch.ref.namespace, key, *record))
         for run in batch.runs:
             self._put_run(db, key, run, batch.head + len(batch.events))
 
