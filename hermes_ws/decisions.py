@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.commands import ClientTool
 from hermes_ws.protocol.values import (
     Annotations,
     ApprovalRule,
@@ -76,6 +77,16 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_of: str | None = None
     bounds: list[ToolFilter] = []
     """What the keys that started and steered the run may use at most, each."""
+    functions: list[ClientTool] = []
+    """Function tools that whoever started the run executes."""
+    tool_choice: str | None = None
+    """``none``, ``required`` or a tool's name: what the model is to call in the step ``choice_step``."""
+    choice_step: int = 1
+    """The step that ``tool_choice`` is for; in later ones the model is free again."""
+    parameters: dict[str, Any] = {}
+    """What the model is to be asked with, such as ``temperature``."""
+    first_seq: int = 0
+    """The number of the run's first event; 0 for runs of before this was kept."""
 
 
 # -- effects: what the caller does once the events are committed ---------------------------------------

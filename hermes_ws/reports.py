@@ -82,6 +82,7 @@ class Reports:
         self.taken_up = True
         """False while what an earlier server left has yet to be taken up: no run starts meanwhile."""
         self._failing: dict[str, ErrorInfo] = {}
+        self._wanted_id: str | None = None
         self._jumped_ms = 0
         self._now = 0
         self._decision = Decision()
@@ -439,7 +440,7 @@ class Reports:
         bounds = self.options.get(run_id, RunOptions()).bounds
         self._emit_terminal(run, outcome, failure)
         for new_run_id, steer_text, by in late:
-            self.options[new_run_id] = RunOptions(bounds=bounds)
+            self.options[new_run_id] = RunOptions(bounds=bounds, first_seq=self.state.head + 1)
             self._emit(ev.RunQueued, run_id=new_run_id, input=steer_text, position=len(self.state.queue) + 1, by=by)
         self._start_next()
         return self._decision

@@ -24,7 +24,7 @@ import msgspec
 
 from hermes_ws.answers import check_answers, redact, secrets_in
 from hermes_ws.credentials import brings_secrets, moved, question_title, separate
-from hermes_ws.decisions import Decision, Reconfigured, RememberRule, RunOptions, StopRun
+from hermes_ws.decisions import Decision, Reconfigured, RememberRule, RunOptions, StartRun, StopRun
 from hermes_ws.entities import Run
 from hermes_ws.errors import CommandError
 from hermes_ws.merge_patch import merged
@@ -53,24 +53,38 @@ class Session(Reports):
     # -- commands --------------------------------------------------------------------------------------
 
     def command(
-        self, command: Command, *, by: By, role: Role, via: Via, now: int, earlier: RunOptions | None = None
+        self,
+        command: Command,
+        *,
+        by: By,
+        role: Role,
+        via: Via,
+        now: int,
+        options: RunOptions | None = None,
+        run_id: str | None = None,
     ) -> Decision:
         """Do what a person asks. Raises :class:`CommandError`, with nothing changed.
 
-        ``earlier``: for ``run.retry``, what the run to be retried was asked for beside its input.
+        ``options`` is what goes with a command and is not in it: for ``run.retry`` what the run to be retried was asked
+        for, for ``run.start`` and ``interaction.reply`` what the run has from whoever starts it, or has it go on.
+        ``run_id`` is for the run that a ``run.start`` makes.
         """
         self._begin(now)
+        self._wanted_id = run_id
+        beside = options or RunOptions()
         match command:
             case RunStart():
-                self._run_start(command, by)
+                self._run_start(command, by, beside)
             case RunStop():
                 self._run_stop(command, by)
             case RunSteer():
                 self._run_steer(command, by)
             case RunRetry():
-                self._run_retry(command, by, earlier or RunOptions())
+                self._run_retry(command, by, beside)
             case InteractionReply():
                 self._interaction_reply(command, by, role, via)
+                if options is not None:
+                    self._go_on_with(self._decision.events[0], options)
             case ConversationConfigure():
                 self._configure(command, by)
             case _:
@@ -89,10 +103,21 @@ class Session(Reports):
         self._emit(ev.ConversationCreated, conversation_id=self.state.conversation_id, epoch=self._new_id("ep"))
         return self._decision
 
-    def _run_start(self, command: RunStart, by: By) -> None:
+    def adopt(self, events: list[ev.Event], options: dict[str, RunOptions]) -> Decision:
+        """Take over what was said and done elsewhere. A run that is not over goes on from there."""
+        self._decision = Decision(events=[*events])
+        for event in events:
+            self.state.apply(event)
+        self.options |= options
+        if self.state.active is not None:
+            self._decision.effects.append(StartRun(self.state.active.run_id))
+        return self._decision
+
+    def _run_start(self, command: RunStart, by: By, beside: RunOptions) -> None:
         _check_input(command.input)
         busy = command.when_busy or "queue"
-        options = RunOptions(
+        options = msgspec.structs.replace(
+            beside,
             agent=command.agent,
             instructions=command.instructions,
             tools=command.tools,
@@ -161,9 +186,21 @@ class Session(Reports):
         return run_id
 
     def _new_run(self, options: RunOptions) -> str:
-        run_id = self._new_id("run")
-        self.options[run_id] = options
+        run_id, self._wanted_id = self._wanted_id or self._new_id("run"), None
+        self.options[run_id] = msgspec.structs.replace(options, first_seq=self.state.head + 1)
         return run_id
+
+    def _go_on_with(self, resolved: ev.Event, options: RunOptions) -> None:
+        """Whoever answers has brought other functions, or has something else in mind for the model."""
+        assert isinstance(resolved, ev.InteractionResolved)
+        run = self.state.runs[resolved.run_id]
+        self.options[run.run_id] = msgspec.structs.replace(
+            self.options.get(run.run_id, RunOptions()),
+            functions=options.functions,
+            tool_choice=options.tool_choice,
+            choice_step=run.step.number + 1 if run.step else 1,
+            parameters=options.parameters,
+        )
 
     def _steer(self, run: Run, command: RunSteer | RunStart, by: By) -> str:
         if len(run.steers) >= self.limits.pending_steers:
@@ -192,8 +229,7 @@ class Session(Reports):
         if command.if_late == "return" or not (self.state.ended or self.state.active):
             raise CommandError("run_not_active", "no run is there to be steered; send the text as run.start")
         # Late: the text becomes a run of its own. Its run was over, so no event may name that run any more.
-        start = RunStart(input=command.text)
-        self._run_start(start, by)
+        self._run_start(RunStart(input=command.text), by, RunOptions())
         self._answer(steer_id=self._new_id("steer"))
 
     def _run_stop(self, command: RunStop, by: By) -> None:

@@ -5,7 +5,9 @@ Everything a client can send comes through :func:`dispatch`, from a socket or ov
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +23,7 @@ from hermes_ws.protocol.commands import (
     READS,
     ApprovalsList,
     ApprovalsRevoke,
+    ClientTool,
     ClientUpdate,
     Command,
     ConversationConfigure,
@@ -41,15 +44,62 @@ from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.runtime import Runtime, new_id
-from hermes_ws.store.base import CommandRow, ConversationRef
+from hermes_ws.store.base import CommandRow, ConversationRef, RecordRow
 from hermes_ws.tools.registry import validate_arguments
 from hermes_ws.validation import too_deep
 
-__all__ = ["dispatch", "help_entries"]
+__all__ = ["Beside", "dispatch", "do", "help_entries"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What goes with a command and is in no frame: what the OpenAI-compatible routes can be asked for.
+
+    ``run_id`` is for the run that ``run.start`` makes. ``functions`` (executed by whoever asks), ``tool_choice`` and
+    ``parameters`` (for the model) are for that run; with ``interaction.reply``, for the run that goes on, unless
+    ``functions`` is None. ``records`` are kept in the same commit.
+    """
+
+    run_id: str | None = None
+    functions: list[ClientTool] | None = None
+    tool_choice: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict[str, Any])
+    records: list[RecordRow] = field(default_factory=list[RecordRow])
+
+    def options(self) -> RunOptions:
+        """As a run has it."""
+        return RunOptions(
+            functions=self.functions or [], tool_choice=self.tool_choice, parameters=dict(self.parameters)
+        )
+
+
+_NOTHING: Final = Beside()
+
+
+async def do(
+    runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, beside: Beside = _NOTHING
+) -> Ok:
+    """Do ``command`` and wait for its answer. Raises :class:`CommandError` when it is refused."""
+    answered: asyncio.Future[Ok | CommandError] = asyncio.get_running_loop().create_future()
+
+    def reply(answer: Ok | CommandError) -> None:
+        if not answered.done():
+            answered.set_result(answer)
+
+    await dispatch(runtime, conversation, command, caller, reply, beside)
+    answer = await answered
+    if isinstance(answer, CommandError):
+        raise answer
+    return answer
 
 
 async def dispatch(
-    runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, reply: Reply
+    runtime: Runtime,
+    conversation: Conversation,
+    command: Command,
+    caller: Caller,
+    reply: Reply,
+    beside: Beside = _NOTHING,
 ) -> None:
     """Do ``command``; ``reply`` is called once, when it is committed or refused."""
     with conversation.held():
@@ -62,7 +112,7 @@ async def dispatch(
                 reply(await _read(runtime, conversation, command, caller))
             else:
                 await conversation.once(
-                    command, caller, reply, lambda: _do(runtime, conversation, command, caller, reply)
+                    command, caller, reply, lambda: _do(runtime, conversation, command, caller, reply, beside)
                 )
         except CommandError as refused:
             conversation.refuse(refused, reply)
@@ -70,7 +120,9 @@ async def dispatch(
             reply(refusal(error))
 
 
-async def _do(runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, reply: Reply) -> None:
+async def _do(
+    runtime: Runtime, conversation: Conversation, command: Command, caller: Caller, reply: Reply, beside: Beside
+) -> None:
     """A command that is known to be new. One that was done before is answered without these checks."""
     runtime.check_draining()
     if conversation.too_heavy:
@@ -90,7 +142,10 @@ async def _do(runtime: Runtime, conversation: Conversation, command: Command, ca
             reach = caller.principal.conversations is None
             value = await runtime.images.resolved(conversation, command.input, reach=reach)
             command = msgspec.structs.replace(command, input=value)
-        conversation.accept(command, caller, conversation.decide(command, caller), reply)
+        brings = isinstance(command, RunStart) or beside.functions is not None
+        options = beside.options() if brings else None
+        decision = conversation.decide(command, caller, options, beside.run_id)
+        conversation.accept(command, caller, decision, reply, records=beside.records)
 
 
 # -- reads ---------------------------------------------------------------------------------------------
@@ -352,7 +407,7 @@ async def _copy(
         row = CommandRow(caller.principal.name, _note_of(command.id), digest(command), b"{}", there.now())
     if there.session.state.epoch is None:
         await runtime.images.bring(source.ref, there.ref, forked)
-    there.adopt(forked, row, options)
+    there.adopt(forked, row, {run_id: _placed(run_id, kept, forked) for run_id, kept in options.items()})
     await there.settled()
 
 
@@ -360,6 +415,12 @@ async def _options(source: Conversation, run_id: str, names: dict[str, str]) -> 
     """What a run was asked for beside its input: a retry of its copy is to be as narrow."""
     options = await _kept_options(source, run_id)
     return msgspec.structs.replace(options, retry_of=names.get(options.retry_of or ""))
+
+
+def _placed(run_id: str, options: RunOptions, events: list[ev.Event]) -> RunOptions:
+    """The options of a run, with the number that its first event has here."""
+    first = next(event.seq for event in events if isinstance(event, ev.RunEvent) and event.run_id == run_id)
+    return msgspec.structs.replace(options, first_seq=first)
 
 
 async def _kept_options(conversation: Conversation, run_id: str) -> RunOptions:
@@ -406,9 +467,9 @@ def _ended_runs(events: list[ev.Event], boundary: str | None) -> list[str]:
 
 def _renamed(event: ev.RunEvent, names: dict[str, str]) -> dict[str, Any]:
     changes: dict[str, Any] = {"run_id": names[event.run_id]}
-    for field in ("retry_of", "new_run_id"):
-        if getattr(event, field, None) in names:
-            changes[field] = names[getattr(event, field)]
+    for name in ("retry_of", "new_run_id"):
+        if getattr(event, name, None) in names:
+            changes[name] = names[getattr(event, name)]
     return changes
 
 

@@ -25,7 +25,7 @@ import anyio
 import msgspec
 import structlog
 
-from hermes_ws.decisions import Answer, Decision, Effect, RememberRule, RunOptions
+from hermes_ws.decisions import Decision, Effect, RememberRule, RunOptions
 from hermes_ws.errors import CommandError, ConversationDeleted, IllegalTransition, LogConflict, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.close import CloseCode
@@ -40,11 +40,12 @@ from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.command_ids import CommandIds, Reply, refusal
 from hermes_ws.runtime.deltas import Delta, DeltaKind, Deltas
 from hermes_ws.runtime.principal import Caller
+from hermes_ws.runtime.projections import project, rule_row
 from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.slots import Slot
 from hermes_ws.runtime.tail import Tail
 from hermes_ws.session import Session
-from hermes_ws.store.base import Append, CommandRow, ConversationRef, InteractionRow, RuleRow, RunRow, SecretRow, Store
+from hermes_ws.store.base import Append, CommandRow, ConversationRef, RecordRow, SecretRow, Store
 from hermes_ws.store.vault import Vault
 
 __all__ = ["Conversation", "Host"]
@@ -53,20 +54,6 @@ log = structlog.get_logger("hermes_ws.conversation")
 
 TAKE_UP_MAX_S: Final = 30.0
 """Longest wait between two tries to take up what was under way, while the log cannot be written."""
-
-_RUN_LIFE = (
-    ev.RunQueued,
-    ev.RunStarted,
-    ev.RunRecovered,
-    ev.RunWaiting,
-    ev.RunResumed,
-    ev.RunStopping,
-    ev.RunSteered,
-    ev.RunCompleted,
-    ev.RunFailed,
-    ev.RunCancelled,
-)
-"""Events that change what a run's row says."""
 
 
 class Host(Protocol):
@@ -215,6 +202,7 @@ class Conversation:
         *,
         command: CommandRow | None = None,
         revoked: Sequence[str] = (),
+        records: Sequence[RecordRow] = (),
     ) -> None:
         """Append what was decided; carry out its effects and call ``then`` when it is committed.
 
@@ -227,7 +215,7 @@ class Conversation:
         payloads = [encode(event) for event in decision.events]
         pending = _Pending(payloads, decision.effects, [then] if then is not None else [])
         remembered = [effect.rule for effect in decision.effects if isinstance(effect, RememberRule)]
-        if not (payloads or command or revoked):
+        if not (payloads or command or revoked or records):
             self._after_all(pending)
             return
         deltas = [isinstance(event, DELTAS) for event in decision.events]
@@ -236,19 +224,20 @@ class Conversation:
             ref=self.ref,
             head=state.head - len(payloads),
             at=state.last_ts,
-            sync=not all(deltas) or command is not None or bool(revoked),
+            sync=not all(deltas) or command is not None or bool(revoked or records),
             done=self._done,
             events=payloads,
             deltas=deltas,
             epoch=state.epoch,
             commands=[command] if command else [],
-            rules=[self._rule_row(rule) for rule in remembered],
+            rules=[rule_row(rule) for rule in remembered],
             revoked=list(revoked),
             secrets=self._sealed(decision.secrets),
+            records=list(records),
         )
         if batch.sync:
             batch.summary = msgspec.json.encode(self.summary())
-            self._project(decision, batch)
+            project(self.session, decision, batch)
             self._arm()
         self._pending.append(pending)
         self.store.append(batch)
@@ -264,28 +253,6 @@ class Conversation:
             self._pending[-1].then += pending.then
         else:
             self._release(pending, None)
-
-    def _project(self, decision: Decision, batch: Append) -> None:
-        """Rows for the runs and interactions that this decision touched, as they are now."""
-        state, now, options = self.session.state, batch.at, self.session.options
-        for run_id in dict.fromkeys(e.run_id for e in decision.events if isinstance(e, _RUN_LIFE)):
-            run = state.runs.get(run_id)
-            status = run.status if run else state.ended[run_id]
-            encoded = self.session.scrubber.data(msgspec.json.encode(options.get(run_id, RunOptions())))
-            batch.runs.append(RunRow(run_id, status, encoded, now, began=run_id not in state.never_began))
-            if run is None:
-                options.pop(run_id, None)
-        for event in decision.events:
-            if isinstance(event, ev.InteractionRequested):
-                batch.interactions.append(InteractionRow(event.interaction_id, encode(event), None))
-        for effect in decision.effects:
-            if isinstance(effect, Answer):
-                row = InteractionRow(effect.asked.interaction_id, encode(effect.asked), encode(effect.resolution))
-                batch.interactions.append(row)
-
-    def _rule_row(self, rule: ApprovalRule) -> RuleRow:
-        data = msgspec.json.encode(rule)
-        return RuleRow(rule.rule_id, rule.scope, rule.by.principal, rule.agent, rule.run_id, data)
 
     def _done(self, error: StoreError | None) -> None:
         """The oldest append is committed, or will never be."""
@@ -488,7 +455,9 @@ class Conversation:
         """Whether the command's id was used here in the last 24 h."""
         return await self._ids.knows(command, caller)
 
-    def decide(self, command: Command, caller: Caller, earlier: RunOptions | None = None) -> Decision:
+    def decide(
+        self, command: Command, caller: Caller, options: RunOptions | None = None, run_id: str | None = None
+    ) -> Decision:
         """What the session makes of it; the conversation comes into being with its first accepted command."""
         if self.too_heavy and not isinstance(command, (RunStop, InteractionReply)):
             raise CommandError("storage_full", self._why_too_heavy())
@@ -496,7 +465,13 @@ class Conversation:
         created = self._create()
         try:
             decision = self.session.command(
-                command, by=caller.by, role=caller.principal.role, via=caller.via, now=self.now(), earlier=earlier
+                command,
+                by=caller.by,
+                role=caller.principal.role,
+                via=caller.via,
+                now=self.now(),
+                options=options,
+                run_id=run_id,
             )
         except Exception:
             if created:
@@ -512,7 +487,14 @@ class Conversation:
         return self.session.create(self.now()).events if self.session.state.epoch is None else []
 
     def accept(
-        self, command: Command, caller: Caller, decision: Decision, reply: Reply, *, revoked: Sequence[str] = ()
+        self,
+        command: Command,
+        caller: Caller,
+        decision: Decision,
+        reply: Reply,
+        *,
+        revoked: Sequence[str] = (),
+        records: Sequence[RecordRow] = (),
     ) -> None:
         """Commit what a command came to, with its ``ok`` under its id, and answer it after that."""
         self.used_at = self.uptime()
@@ -523,7 +505,7 @@ class Conversation:
         def then(error: StoreError | None) -> None:
             self._ids.settle(command, caller, reply, ok if error is None else refusal(error))
 
-        self.commit(decision, then, command=row, revoked=revoked)
+        self.commit(decision, then, command=row, revoked=revoked, records=records)
 
     # -- time ------------------------------------------------------------------------------------------
 
@@ -557,10 +539,21 @@ class Conversation:
         if self.session.state.epoch is not None:
             message = f"conversation {self.ref.conversation_id!r} exists already; choose another id, or none"
             raise CommandError("id_reused", message, path="$.conversation_id")
-        for event in events:
-            self.session.state.apply(event)
-        self.session.options |= options
-        self.commit(Decision(events=events), command=command)
+        self.commit(self.session.adopt(events, options), command=command)
+
+    def bring(
+        self, make: Callable[[], list[ev.Event]], options: dict[str, RunOptions], records: Sequence[RecordRow] = ()
+    ) -> None:
+        """Go on from a history that was made elsewhere: ``make`` gives its events, which follow the last one. A run
+        among them that is not over is set to work. Raises :class:`CommandError` ``busy`` while another one is there."""
+        state = self.session.state
+        if state.active is not None or state.queue or not self._taken_up:
+            raise CommandError("busy", "a run is active or waiting in this conversation; bring history along after it")
+        self.flush()
+        created = self._create()
+        decision = self.session.adopt(make(), options)
+        decision.events[:0] = created
+        self.commit(decision, records=records)
 
     def take_up_in(self, pause_s: float) -> None:
         """:meth:`take_up` after a while, or as soon as a commit succeeds."""

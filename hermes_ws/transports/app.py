@@ -6,7 +6,6 @@ do not go through Starlette's middleware: an idle one costs what its connection 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import itertools
 import re
@@ -28,12 +27,12 @@ from hermes_ws.protocol import PROTOCOL
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import decode_command, encode, invalid_value
 from hermes_ws.protocol.commands import Command
-from hermes_ws.protocol.control import Error, Ok, Skipped
+from hermes_ws.protocol.control import Error, Skipped
 from hermes_ws.protocol.resources import ConversationList, ConversationSummary, EventPage, TicketGrant, TicketRequest
 from hermes_ws.protocol.schema import documents, sha256
 from hermes_ws.protocol.values import ConversationId
 from hermes_ws.runtime.calls import call_id_file
-from hermes_ws.runtime.commands import dispatch
+from hermes_ws.runtime.commands import do
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller, Principal
 from hermes_ws.runtime.runtime import Runtime, new_id
@@ -292,19 +291,13 @@ class App:
             conversation = await self._begun_by(command, caller)
         else:
             conversation = await self._runtime.open(ref)
-        answered: asyncio.Future[Ok | CommandError] = asyncio.get_running_loop().create_future()
-
-        def reply(answer: Ok | CommandError) -> None:
-            if not answered.done():
-                answered.set_result(answer)
-
-        await dispatch(self._runtime, conversation, command, caller, reply)
-        answer = await answered
-        if isinstance(answer, Ok):
-            if answer.conversation_id is None and request.path_params["conversation_id"] == "new":
-                answer = msgspec.structs.replace(answer, conversation_id=conversation.ref.conversation_id)
-            return _json(answer)
-        return _refusal(answer, command.id)
+        try:
+            answer = await do(self._runtime, conversation, command, caller)
+        except CommandError as refused:
+            return _refusal(refused, command.id)
+        if answer.conversation_id is None and request.path_params["conversation_id"] == "new":
+            answer = msgspec.structs.replace(answer, conversation_id=conversation.ref.conversation_id)
+        return _json(answer)
 
     async def _begun_by(self, command: Command, caller: Caller) -> Conversation:
         """The conversation that a command to ``new`` begins: sent again, it finds the same one, as long as its id is

@@ -190,7 +190,7 @@ class World:
         before = self._everything()
         try:
             earlier = self.options.get(command.run_id) if isinstance(command, RunRetry) else None
-            decision = self.session.command(command, by=by, role=role, via="socket", now=self.now, earlier=earlier)
+            decision = self.session.command(command, by=by, role=role, via="socket", now=self.now, options=earlier)
         except CommandError:
             assert self._everything() == before, "a refused command changed something"
             raise
