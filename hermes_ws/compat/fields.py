@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from hermes_ws.compat.errors import ApiError
 
@@ -42,10 +42,13 @@ def whole_object(value: Any, path: str) -> dict[str, Any]:
 
 def items(value: Any, path: str) -> list[Any]:
     """A JSON array."""
-    if not isinstance(value, list):
+    if not _is_list(value):
         raise _type(path, "an array", value)
-    given: list[Any] = value
-    return given
+    return value
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def text(value: Any, path: str) -> str:
