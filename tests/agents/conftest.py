@@ -48,6 +48,8 @@ def request_for(
     model: str = "test-model",
     instructions: str | None = None,
     image: Callable[[ImagePart], Awaitable[str]] = same_url,
+    tool_choice: str | None = None,
+    parameters: dict[str, Any] | None = None,
 ) -> ModelRequest:
     return ModelRequest(
         model=model,
@@ -56,6 +58,8 @@ def request_for(
         tools=list(tools),
         attempt=1,
         image=image,
+        tool_choice=tool_choice,
+        parameters=parameters or {},
     )
 
 

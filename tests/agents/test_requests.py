@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hermes_ws.agents.llm.names import FunctionNames
 from hermes_ws.agents.llm.schemas import mended
-from hermes_ws.errors import HermesError
+from hermes_ws.errors import HermesError, SettingsError
 from hermes_ws.history import AssistantTurn, CallMade, HistoryEntry, ToolAnswer, UserTurn
 from hermes_ws.protocol.values import ImagePart, TextPart, ToolStatus
 from tests.agents.conftest import Asker, request_for, tool, user
@@ -398,3 +398,121 @@ async def test_a_base_url_may_end_with_a_slash(endpoint: Endpoint, ask: Asker) -
     endpoint.plays(text("ok"))
     await ask(base_url=f"{endpoint.url}/")
     assert endpoint.last.path == "/v1/chat/completions"
+
+
+# -- what comes with a run -------------------------------------------------------------------------------
+
+
+async def test_parameters_of_the_run_go_along_under_their_names(endpoint: Endpoint, ask: Asker) -> None:
+    endpoint.plays(text("ok"))
+    shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    given = {"temperature": 0.1, "stop": ["END"], "seed": 7, "response_format": shape, "user": "u1"}
+    await ask(request_for(parameters={**given, "top_p": None}))
+    assert given.items() <= endpoint.last.body.items()
+    assert "top_p" not in endpoint.last.body
+
+
+async def test_nothing_goes_along_that_is_no_parameter(endpoint: Endpoint, ask: Asker) -> None:
+    endpoint.plays(text("ok"))
+    await ask(request_for(parameters={"model": "another", "n": 3, "stream": False, "messages": [], "logprobs": True}))
+    assert endpoint.last.body == {
+        "stream_options": {"include_usage": True},
+        "model": "test-model",
+        "messages": [{"role": "user", "content": "hello"}],
+        "stream": True,
+    }
+
+
+async def test_what_the_operator_fixed_stays(endpoint: Endpoint, ask: Asker) -> None:
+    endpoint.plays(text("ok"))
+    await ask(request_for(parameters={"temperature": 2, "seed": 7, "user": "me"}), options={"temperature": 0})
+    assert (endpoint.last.body["temperature"], endpoint.last.body["seed"]) == (0, 7)
+    await ask(request_for(parameters={"temperature": 2, "min_p": 1}), client_parameters=["min_p"])
+    assert "temperature" not in endpoint.last.body
+    assert endpoint.last.body["min_p"] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "settings", "expected"),
+    [
+        ({"max_tokens": 50}, {}, {"max_tokens": 50}),
+        ({"max_completion_tokens": 50}, {}, {"max_tokens": 50}),
+        ({"max_tokens": 60, "max_completion_tokens": 50}, {}, {"max_tokens": 50}),
+        (
+            {"max_tokens": 50},
+            {"output_limit_field": "max_completion_tokens", "max_output_tokens": 99},
+            {"max_completion_tokens": 50},
+        ),
+        ({"max_tokens": 500}, {"max_output_tokens": 99}, {"max_tokens": 99}),
+        ({"max_tokens": 500}, {"max_output_tokens": 99, "client_parameters": []}, {"max_tokens": 99}),
+        ({"max_tokens": 50}, {"client_parameters": []}, {}),
+        ({"max_tokens": 50}, {"options": {"max_completion_tokens": 70}}, {"max_completion_tokens": 70}),
+        ({"max_tokens": 1_000_000}, {"context_window": 8_000}, {"max_tokens": 4_000}),
+        ({"max_tokens": 0}, {}, {}),
+        ({"max_tokens": "many"}, {}, {}),
+        ({"max_tokens": True}, {}, {}),
+    ],
+)
+async def test_the_length_of_an_answer_is_bounded_by_the_operator(
+    endpoint: Endpoint, ask: Asker, asked: dict[str, Any], settings: dict[str, Any], expected: dict[str, int]
+) -> None:
+    endpoint.plays(text("ok"))
+    await ask(request_for(parameters=asked), **settings)
+    sent = {name: value for name, value in endpoint.last.body.items() if name.startswith("max_")}
+    assert sent == expected
+
+
+@pytest.mark.parametrize("field", ["messages", "tools", "tool_choice", "stream_options"])
+def test_no_setting_lets_clients_write_the_request_itself(ask: Asker, field: str) -> None:
+    with pytest.raises(SettingsError, match=f"client_parameters: {field} cannot be set there"):
+        ask.model(client_parameters=["seed", field])
+
+
+TOOLS = [tool("look"), tool("look", "mcp:crm"), tool("look up", "client"), tool("wave", "client")]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, None),
+        ("required", "required"),
+        ("wave", "wave"),
+        ("look up", "client__look_up"),
+        ("look", "look"),
+        ("mcp:crm/look", "crm__look"),
+        ("denied", None),
+    ],
+)
+async def test_a_choice_names_the_tool_as_the_endpoint_knows_it(
+    endpoint: Endpoint, ask: Asker, choice: str | None, expected: str | None
+) -> None:
+    endpoint.plays(text("ok"))
+    await ask(request_for(tools=TOOLS, tool_choice=choice))
+    sent = endpoint.last.body.get("tool_choice")
+    assert sent == (
+        expected if expected in (None, "required") else {"type": "function", "function": {"name": expected}}
+    )
+    assert len(endpoint.last.body["tools"]) == 4
+
+
+async def test_a_function_of_the_client_is_meant_before_a_tool_of_the_same_name(endpoint: Endpoint, ask: Asker) -> None:
+    endpoint.plays(text("ok"))
+    await ask(request_for(tools=[tool("look"), tool("look", "client")], tool_choice="look"))
+    assert endpoint.last.body["tool_choice"]["function"]["name"] == "client__look"
+
+
+async def test_without_a_choice_nothing_is_offered_until_calls_have_to_be_explained(
+    endpoint: Endpoint, ask: Asker
+) -> None:
+    endpoint.plays(text("ok"))
+    await ask(request_for(tools=TOOLS, tool_choice="none", parameters={"parallel_tool_calls": False}))
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & endpoint.last.body.keys()
+    await ask(request_for([user("hi"), step("", call()), answer()], TOOLS, tool_choice="none"))
+    assert endpoint.last.body["tool_choice"] == "none"
+    assert len(endpoint.last.body["tools"]) == 4
+
+
+async def test_a_choice_among_no_tools_is_not_sent(endpoint: Endpoint, ask: Asker) -> None:
+    endpoint.plays(text("ok"))
+    await ask(request_for(tool_choice="required"))
+    assert "tool_choice" not in endpoint.last.body

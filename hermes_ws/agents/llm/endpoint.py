@@ -23,6 +23,7 @@ from hermes_ws.agents.llm.loop import LlmAgent
 from hermes_ws.agents.llm.messages import Messages, shown
 from hermes_ws.agents.llm.model import Model, ModelPart, ModelRequest
 from hermes_ws.agents.llm.names import FunctionNames
+from hermes_ws.agents.llm.parameters import answer_limit, choice_of, offered, sampling
 from hermes_ws.agents.llm.schemas import described
 from hermes_ws.agents.llm.trimming import estimate, fit, text_tokens
 from hermes_ws.errors import ModelError
@@ -71,7 +72,7 @@ class EndpointModel(Model):
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
         history = shown(request.history, reasoning=self._settings.send_reasoning)
         names = FunctionNames(request.tools, history)
-        tools = described(request.tools, names)
+        tools = described(offered(request.tools, request.tool_choice, history), names)
         entries = self._fitted(history, request, tools)
         for left in range(self._settings.trim_retries, -1, -1):
             said = False
@@ -97,7 +98,7 @@ class EndpointModel(Model):
         window = self._settings.context_window
         if window is None:
             return history
-        answer = self._settings.max_output_tokens or min(window // 4, _RESERVE_TOKENS)
+        answer = answer_limit(self._settings, request.parameters) or min(window // 4, _RESERVE_TOKENS)
         fixed = text_tokens(request.instructions or "") + text_tokens(msgspec.json.encode(tools).decode())
         return fit(history, max(0, window - answer - fixed))
 
@@ -110,7 +111,8 @@ class EndpointModel(Model):
     ) -> AsyncGenerator[ModelPart, None]:
         """One request, and what comes of it."""
         messages = Messages(names, request.image, self._settings.images)
-        body = self._body(request.model, await messages.of(request.instructions, entries), tools)
+        choice = choice_of(request.tool_choice, request.tools if tools else (), names)
+        body = self._body(request, await messages.of(request.instructions, entries), tools) | choice
         answer = Answer(request.model, names, self._connection.refusals, think_tags=self._settings.think_tags)
         done = False
         try:
@@ -125,14 +127,16 @@ class EndpointModel(Model):
         for part in answer.end(done=done):
             yield part
 
-    def _body(self, model: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict[str, Any]:
-        settings = self._settings
-        most = settings.max_output_tokens
+    def _body(
+        self, request: ModelRequest, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        settings, most = self._settings, answer_limit(self._settings, request.parameters)
         return {
             **({"stream_options": {"include_usage": True}} if settings.stream_usage else {}),
             **({settings.output_limit_field: most} if most is not None else {}),
+            **sampling(settings, request.parameters, tools=bool(tools)),
             **settings.options,
-            "model": model,
+            "model": request.model,
             "messages": messages,
             **({"tools": tools} if tools else {}),
             "stream": True,

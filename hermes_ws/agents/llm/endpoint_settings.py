@@ -17,6 +17,26 @@ __all__ = ["EndpointSettings", "address", "request_headers", "secrets_of"]
 
 _OURS: Final = frozenset({"messages", "model", "n", "stream", "tools"})
 """Fields of a request that are not the operator's to set."""
+_NOT_A_CLIENTS: Final = _OURS | {"stream_options", "tool_choice"}
+"""Fields of a request that are no parameters."""
+_PARAMETERS: Final[list[str]] = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "stop",
+    "max_tokens",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "response_format",
+    "reasoning_effort",
+    "verbosity",
+    "parallel_tool_calls",
+    "user",
+]
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OF_HTTP: Final = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
 
@@ -34,6 +54,10 @@ class EndpointSettings(LlmSettings, frozen=True, kw_only=True, forbid_unknown_fi
     """Further headers of every request; their values may be `env:NAME` or `file:PATH` too."""
     options: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """Further fields of every request, as the endpoint knows them: `temperature`, `top_p`, `reasoning_effort`."""
+    client_parameters: list[str] = msgspec.field(default_factory=_PARAMETERS.copy)
+    """Fields of a request that whoever starts a run may set, where `options` does not. `max_tokens` stands for
+    `max_completion_tokens` too; it can shorten an answer, and makes it no longer than `max_output_tokens` or, without
+    that, half of `context_window`. `[]`: none."""
     context_window: AtLeastOne | None = None
     """Tokens that the model takes, its answer included. With it a conversation is trimmed before it is too long;
     without it only when the endpoint refuses it."""
@@ -88,10 +112,18 @@ def request_headers(settings: EndpointSettings) -> dict[str, str]:
         found[name] = _header(value, f"headers.{name}")
     if settings.api_key is not None:
         found["Authorization"] = f"Bearer {_header(settings.api_key, 'api_key')}"
-    wrong = sorted(_OURS & settings.options.keys())
-    if wrong:
-        raise SettingsError(f"options: {', '.join(wrong)} cannot be set there")
+    _check_fields(settings)
     return found
+
+
+def _check_fields(settings: EndpointSettings) -> None:
+    """Raises :class:`SettingsError` where a field of a request is nobody's to set."""
+    for setting, wrong in (
+        ("options", _OURS & settings.options.keys()),
+        ("client_parameters", _NOT_A_CLIENTS & set(settings.client_parameters)),
+    ):
+        if wrong:
+            raise SettingsError(f"{setting}: {', '.join(sorted(wrong))} cannot be set there")
 
 
 def _header(value: str, what: str) -> str:
