@@ -48,6 +48,8 @@ __all__ = [
 
 TERMINAL: Final = "builtin:terminal"
 """Whose commands are looked into; any other tool may call an argument what it likes."""
+CLIENT: Final = "client"
+"""The source of functions that whoever started the run executes: nothing happens here."""
 RISKS: Final[tuple[Risk, ...]] = ("low", "medium", "high")
 _MODES: Final[tuple[ApprovalMode, ...]] = ("auto", "ask", "deny")
 """From loose to strict."""
@@ -113,7 +115,9 @@ def allowed(
 def _passes(given: ToolFilter, tool: ToolDescription) -> bool:
     if any(fits(pattern, tool) for pattern in given.deny or []):
         return False
-    return given.allow is None or any(fits(pattern, tool) for pattern in given.allow)
+    if given.allow is None or tool.source == CLIENT:  # who brings a function executes it: only a refusal says no
+        return True
+    return any(fits(pattern, tool) for pattern in given.allow)
 
 
 def judge(
@@ -160,7 +164,7 @@ def _stricter(one: ApprovalMode, other: ApprovalMode) -> ApprovalMode:
 
 
 def _by_mode(tool: ToolDescription, mode: ApprovalMode) -> Verdict:
-    return "allow" if tool.annotations.read_only or mode == "auto" else "ask"
+    return "allow" if tool.annotations.read_only or tool.source == CLIENT or mode == "auto" else "ask"
 
 
 def check_ceiling(

@@ -30,6 +30,7 @@ from hermes_ws.errors import CommandError
 from hermes_ws.merge_patch import merged
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import (
+    ClientTool,
     Command,
     ConversationConfigure,
     InteractionReply,
@@ -96,6 +97,12 @@ class Session(Reports):
         options = self.options.get(run_id, RunOptions())
         if bounds not in options.bounds:
             self.options[run_id] = msgspec.structs.replace(options, bounds=[*options.bounds, bounds])
+
+    @property
+    def functions(self) -> list[ClientTool]:
+        """Function tools of the active run, which whoever started it executes."""
+        active = self.state.active
+        return self.options.get(active.run_id, RunOptions()).functions if active is not None else []
 
     def create(self, now: int) -> Decision:
         """The first event of a conversation; its caller puts it before those of the first command."""

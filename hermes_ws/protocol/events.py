@@ -403,7 +403,7 @@ class InteractionRequested(RunEvent, frozen=True, kw_only=True, tag="interaction
     questions: list[Question] | None = None
     """For a clarify: exactly one."""
     schema: dict[str, Any] | None = None
-    """For a form: JSON Schema of ``content``."""
+    """For a form, and for a tool that the client executes: JSON Schema of ``content``."""
     url: str | None = None
     """For a form that is filled in elsewhere: the address to open, after having looked where it leads. Then there is
     no ``schema``, and ``option`` says that it is done, or will not be."""

@@ -30,6 +30,7 @@ from hermes_ws.protocol.values import Choice, ImagePart, InteractionTool, OnExpi
 from hermes_ws.reports import INTERRUPTED
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.functions import handed_over
 from hermes_ws.runtime.images import Images, image_part
 from hermes_ws.runtime.permissions import Permissions
 from hermes_ws.runtime.questions import UNANSWERED, Questions, answer_to, clarification, filled_in, form
@@ -189,7 +190,8 @@ class Call(ToolContext):
             judgement = await self._judge(tool)
             if judgement.verdict == "deny":
                 return Outcome("denied", f"Denied: {judgement.reason}.")
-            validate_arguments(tool, self._arguments)
+            if tool.source != "client":  # whoever executes it judges them
+                validate_arguments(tool, self._arguments)
             covered = approved is not None and approved[1] == self._place and _no_riskier(judgement.risk, approved[0])
             if judgement.verdict == "allow" or covered:
                 return None
@@ -368,6 +370,9 @@ class Call(ToolContext):
         except asyncio.CancelledError:
             self._questions.take_back(question)
             raise
+
+    async def hand_over(self, tool: ToolDescription, arguments: dict[str, Any]) -> dict[str, Any]:
+        return filled_in(await self._questions.ask(handed_over(tool, arguments, self._call_id))) or {}
 
     async def credential(self, server: str, header: str) -> bool:
         return await renewed(self._conversation, self._questions, server, header, self._call_id)

@@ -59,9 +59,9 @@ TAKE_UP_MAX_S: Final = 30.0
 class Host(Protocol):
     """What a conversation needs of the runtime around it."""
 
-    store: Store
     vault: Vault
 
+    def store_of(self, ref: ConversationRef) -> Store: ...
     def now(self) -> int: ...
     def uptime(self) -> float: ...
     def look_at_clock(self) -> None: ...
@@ -97,7 +97,7 @@ class Conversation:
         unreadable_secrets: Iterable[str] = (),
     ) -> None:
         self.ref = ref
-        self.store = host.store
+        self.store = host.store_of(ref)
         self.session = make_session()
         self.settings = settings
         self.floor = floor
@@ -109,6 +109,8 @@ class Conversation:
         self.tail = Tail(self.session.state.head, max_bytes=tail_bytes)
         self.readers: set[Reader] = set()
         self.holders = 0
+        self.followers = 0
+        """Who follows the log without being a reader: requests that are being answered from it."""
         self.slot: Slot | None = None
         self.used_at = host.uptime()
         self.dead = False
@@ -171,6 +173,16 @@ class Conversation:
         finally:
             self.holders -= 1
             self.used_at = self.uptime()
+
+    @contextmanager
+    def followed(self) -> Generator[None]:
+        """:meth:`held` by somebody who waits for what comes."""
+        self.followers += 1
+        try:
+            with self.held():
+                yield
+        finally:
+            self.followers -= 1
 
     def snapshot(self) -> SnapshotState:
         """The state as it is now, which may be ahead of what is committed: show it after :meth:`settled`."""

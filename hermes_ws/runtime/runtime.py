@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -29,39 +28,37 @@ from hermes_ws.decisions import (
     Effect,
     Reconfigured,
     RememberRule,
-    SessionLimits,
     StartRun,
     StopRun,
 )
 from hermes_ws.errors import AgentError, CommandError, IllegalTransition, StoreError
-from hermes_ws.policy import ApprovalSettings
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.control import GoAway
 from hermes_ws.protocol.values import ErrorInfo
 from hermes_ws.reports import RecoveryReason
-from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.calls import Workshop
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.ephemeral import Ephemerals
 from hermes_ws.runtime.images import Images
 from hermes_ws.runtime.loading import add_deltas, end_leftovers, folded
-from hermes_ws.runtime.permissions import AgentTerms, Permissions
-from hermes_ws.runtime.readers import Reader, ReaderSettings
+from hermes_ws.runtime.parts import RuntimeSettings
+from hermes_ws.runtime.permissions import Permissions
+from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.slots import Slot
 from hermes_ws.runtime.sweeping import sweep
 from hermes_ws.runtime.toolboxes import Toolboxes
-from hermes_ws.runtime.turn import AgentSettings, RunTurn
+from hermes_ws.runtime.turn import RunTurn
 from hermes_ws.runtime.work import RETAKE_FIRST_S, RETAKE_MAX_S, Drops, Work
 from hermes_ws.scrub import Scrubber
 from hermes_ws.session import Session
 from hermes_ws.state import State
 from hermes_ws.store.base import ConversationRef, Loaded, Store
-from hermes_ws.store.blobs import Blobs, BlobSettings
-from hermes_ws.store.directory import DataDirectory
+from hermes_ws.store.blobs import Blobs
+from hermes_ws.store.directory import EPHEMERAL, DataDirectory, is_ephemeral
 from hermes_ws.store.vault import Vault
-from hermes_ws.tools.base import Tool, ToolSettings
-from hermes_ws.tools.mcp.settings import McpSettings, OperatorServer
+from hermes_ws.tools.base import Tool
 
 __all__ = ["Runtime", "RuntimeSettings", "new_id"]
 
@@ -74,29 +71,6 @@ CLOCK_JUMP_MS = 1_500
 """More than this between two beats, by the wall clock against the steady one, and somebody has set the clock."""
 FORGET_DROPS_S = 600.0
 """After so long without a failed commit, waits begin at the first again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeSettings:
-    """The parts of the configuration that the runtime goes by."""
-
-    sessions: SessionLimits = field(default_factory=SessionLimits)
-    conversations: ConversationSettings = field(default_factory=ConversationSettings)
-    readers: ReaderSettings = field(default_factory=ReaderSettings)
-    tools: ToolSettings = field(default_factory=ToolSettings)
-    approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
-    runs: AgentSettings = field(default_factory=AgentSettings)
-    blobs: BlobSettings = field(default_factory=BlobSettings)
-    mcp: McpSettings = field(default_factory=McpSettings)
-    operator: Mapping[str, OperatorServer] = field(default_factory=dict[str, OperatorServer])
-    agent_terms: Mapping[str, AgentTerms] = field(default_factory=dict[str, AgentTerms])
-    default_agent: str = "demo"
-    retention_s: int = 86_400
-    """How long after its run's end a delta stays in the log."""
-    outputs_retention_s: int = 2_592_000
-    """How long a tool call's whole output stays."""
-    sweep_every_s: float = 3_600.0
-    """How often what is past its time is removed; 0: never."""
 
 
 def new_id(prefix: str) -> str:
@@ -131,6 +105,7 @@ class Runtime:
         tasks: anyio.abc.TaskGroup,
     ) -> None:
         self.store = store
+        self.ephemerals = Ephemerals(store)
         self.directory = directory
         self.vault = vault
         self.scrubber = scrubber
@@ -185,7 +160,8 @@ class Runtime:
     async def open(self, ref: ConversationRef) -> Conversation:
         """The conversation, from memory or from the log; a new one is in memory only.
 
-        Raises :class:`StoreError`; :class:`CommandError` ``overloaded`` when memory is full of busy ones.
+        Raises :class:`StoreError`; :class:`CommandError` ``overloaded`` when memory is full of busy ones, ``not_found``
+        for an ephemeral one that is over.
         """
         while True:
             while ref in self._deleting:
@@ -194,6 +170,7 @@ class Runtime:
             if found is not None:
                 found.used_at = self.uptime()
                 return found
+            self.ephemerals.check(ref)
             loading = self._loading.get(ref)
             if loading is None:
                 self._make_room()
@@ -206,6 +183,21 @@ class Runtime:
                 self._expected[ref] -= 1
                 if not self._expected[ref]:
                     del self._expected[ref]
+
+    async def begin_ephemeral(self, namespace: str) -> Conversation:
+        """A new conversation that is not kept; whoever begins it deletes it. Raises as :meth:`open`."""
+        ref = ConversationRef(namespace, new_id(EPHEMERAL.rstrip("_")))
+        self.ephemerals.begin(ref)
+        return await self.open(ref)
+
+    def store_of(self, ref: ConversationRef) -> Store:
+        """The log that the conversation is in."""
+        return self.ephemerals.store_of(ref)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server has let go of its conversations, for the next one to take up."""
+        return self._closing
 
     def _spawn_load(self, ref: ConversationRef, loading: asyncio.Future[None]) -> None:
         self.spawn(lambda: self._load(ref, loading))
@@ -231,12 +223,13 @@ class Runtime:
 
     async def _load(self, ref: ConversationRef, loading: asyncio.Future[None]) -> None:
         try:
-            loaded = await self.store.load(ref)
+            store = self.store_of(ref)
+            loaded = await store.load(ref)
             for row in loaded.runs if loaded is not None else ():
                 if row.run_id in self._work:  # its commit failed here, and its agent is still letting go
                     await self._work[row.run_id].over.wait()
             if loaded is not None and any(row.status != "queued" for row in loaded.runs):
-                await add_deltas(self.store, ref, loaded)
+                await add_deltas(store, ref, loaded)
             conversation = self._fold(ref, loaded)
             await end_leftovers(conversation)
         except Exception as error:  # whoever waits gets it
@@ -261,12 +254,13 @@ class Runtime:
 
     def _fold(self, ref: ConversationRef, loaded: Loaded | None) -> Conversation:
         kept = folded(ref, loaded, self.vault)
+        limits = self.settings.limits_of(ephemeral=is_ephemeral(ref))
 
         def make_session() -> Session:
             return Session(
                 kept.state if kept.state.epoch is not None else State(ref.conversation_id),
                 new_id=new_id,
-                limits=self.settings.sessions,
+                limits=limits,
                 resolve_agent=self.resolve_agent,
                 preview_bytes=self.settings.tools.preview_bytes,
                 options=kept.options,
@@ -313,7 +307,7 @@ class Runtime:
             except OSError as error:
                 log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
         await anyio.to_thread.run_sync(self.directory.put_all_back)
-        if deleted:
+        if await anyio.to_thread.run_sync(self.directory.discard_ephemeral) or deleted:
             self._sweep_soon.set()
         for ref in await self.store.unfinished():
             await self._retake(ref, first_s=0)
@@ -352,6 +346,7 @@ class Runtime:
         conversation = self._conversations.get(ref)
         if conversation is not None:
             if conversation.session.state.epoch is None:
+                await self.ephemerals.over(ref)
                 return False
             conversation.freeze()
             for work in [self._work[run_id] for run_id in conversation.session.state.runs if run_id in self._work]:
@@ -368,19 +363,21 @@ class Runtime:
             raise
         if conversation is not None:
             conversation.deleted()
-        self._sweep_soon.set()
+        await self.ephemerals.over(ref)
         return existed
 
     async def _remove(self, ref: ConversationRef) -> bool:
         """Files first: what comes after under the same name must not find them. Raises :class:`StoreError`, with
         everything as it was."""
+        if not is_ephemeral(ref) or await anyio.to_thread.run_sync(self.directory.has_files, ref):
+            self._sweep_soon.set()
         try:
             await anyio.to_thread.run_sync(self.directory.set_aside, ref)
         except OSError as error:
             log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
             raise StoreError(f"the files of the conversation cannot be removed: {error.strerror}") from error
         try:
-            existed = await self.store.delete(ref)
+            existed = await self.store_of(ref).delete(ref)
         except StoreError:
             await anyio.to_thread.run_sync(self.directory.put_back, ref)
             raise

@@ -1,13 +1,16 @@
-"""The tools of one conversation: the server's own, and those of its MCP servers as far as they are there."""
+"""The tools of one conversation: the server's own, those of its MCP servers as far as they are there, and the functions
+of whoever started the run."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hermes_ws import policy
 from hermes_ws.errors import ToolError
+from hermes_ws.protocol.commands import ClientTool
+from hermes_ws.runtime.functions import ClientFunction
 from hermes_ws.tools.base import Tool
 from hermes_ws.tools.mcp.servers import Asker, ConversationServers
 from hermes_ws.tools.mcp.tool import Scrub, mcp_tools
@@ -22,8 +25,16 @@ __all__ = ["Toolbox"]
 class Toolbox:
     """See the top of the module."""
 
-    def __init__(self, builtin: Mapping[str, Tool], servers: ConversationServers, scrub: Scrub) -> None:
+    def __init__(
+        self,
+        builtin: Mapping[str, Tool],
+        servers: ConversationServers,
+        scrub: Scrub,
+        functions: Callable[[], Sequence[ClientTool]] = tuple,
+    ) -> None:
+        """``functions``: those that whoever started the run executes, as of now."""
         self._builtin = builtin
+        self._functions = functions
         self.servers = servers
         self._scrub = scrub
         self._known: dict[Connection, tuple[Offers, list[Tool]]] = {}
@@ -35,7 +46,7 @@ class Toolbox:
 
     def every(self) -> list[Tool]:
         """All tools that are there now."""
-        return [*self._builtin.values(), *self._mcp()]
+        return [*self._builtin.values(), *self._mcp(), *map(ClientFunction, self._functions())]
 
     def _mcp(self) -> list[Tool]:
         known, self._known = self._known, {}
@@ -85,6 +96,8 @@ class Toolbox:
         """The tool of this source with this name, if it is there."""
         if source == "builtin":
             return self._builtin.get(name)
+        if source == "client":
+            return next((ClientFunction(tool) for tool in self._functions() if tool.name == name), None)
         for tool in self._mcp():
             if (tool.description.source, tool.description.name) == (source, name):
                 return tool

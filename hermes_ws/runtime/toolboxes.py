@@ -44,7 +44,12 @@ class Toolboxes:
             household = ConversationHousehold(conversation, self._directory)
             servers = ConversationServers(self.pool, conversation.ref, household)
             # Asked for each time: a conversation whose first command is refused begins with another session.
-            found = Toolbox(self._builtin, servers, lambda data: conversation.session.scrubber.data(data))
+            found = Toolbox(
+                self._builtin,
+                servers,
+                lambda data: conversation.session.scrubber.data(data),
+                lambda: conversation.session.functions,
+            )
             self._of[conversation] = found
         return found
 

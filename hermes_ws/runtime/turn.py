@@ -89,6 +89,15 @@ class RunTurn(Turn):
         return run_metadata(self._session, self._run_id)
 
     @property
+    def tool_choice(self) -> str | None:
+        options = self._options
+        return options.tool_choice if options.choice_step == self.steps_taken + 1 else None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self._options.parameters)
+
+    @property
     def max_steps(self) -> int:
         limits = self._session.state.config.limits
         asked = limits.max_steps if limits else None

@@ -21,7 +21,7 @@ import structlog
 from hermes_ws.errors import DataDirError
 from hermes_ws.store.base import ConversationRef
 
-__all__ = ["LOG", "UNBEGUN", "DataDirectory", "Folders"]
+__all__ = ["EPHEMERAL", "LOG", "UNBEGUN", "DataDirectory", "Folders", "is_ephemeral"]
 
 log = structlog.get_logger("hermes_ws.store")
 
@@ -29,6 +29,10 @@ LOG: Final = "hermes-ws.db"
 """Name of the log in its data directory."""
 UNBEGUN: Final = "unbegun"
 """A file in a conversation's folder of images that was made before its first event: its namespace and id are in it."""
+EPHEMERAL: Final = "ephemeral_"
+"""What the ids of conversations begin with that are not kept."""
+_PASSING: Final = ".ephemeral"
+"""What their folders end with: those that a crash left are nobody's."""
 _WORK: Final = "hermes-ws-work"
 _OUTPUTS: Final = "hermes-ws-outputs"
 _IMAGES: Final = "hermes-ws-images"
@@ -40,6 +44,11 @@ _ASIDE: Final = ".deleting"
 """What the folders of a conversation that is just being deleted end with."""
 _DELETED: Final = ".deleted"
 """What folders of deleted conversations end with that could not be moved into the trash."""
+
+
+def is_ephemeral(ref: ConversationRef) -> bool:
+    """Whether a conversation is one that is not kept."""
+    return ref.conversation_id.startswith(EPHEMERAL)
 
 
 class Folders:
@@ -114,6 +123,19 @@ class Folders:
                 if path.name.endswith(_ASIDE):
                     with suppress(OSError):
                         path.rename(path.with_name(path.name.removesuffix(_ASIDE)))
+
+    def has_files(self, ref: ConversationRef) -> bool:
+        """Whether anything of a conversation is on disk."""
+        return any(path.exists() for path in self._folders_of(ref))
+
+    def discard_ephemeral(self) -> int:
+        """Take away what conversations that were not to be kept have left; how many folders. Only at the start: later
+        there are some in use."""
+        left = [p for kind in _KINDS for p in _entries(self.root / kind) if _PASSING in p.name]
+        for path in left:
+            with suppress(FileNotFoundError):
+                self.to_trash(path)
+        return len(left)
 
     def discard(self, ref: ConversationRef) -> None:
         """Take a conversation's files away, at once; :meth:`empty_trash` removes them. Raises OSError if they stay.
@@ -251,4 +273,5 @@ def _aside(path: Path) -> Path:
 
 def _name(ref: ConversationRef) -> str:
     """Names on disk are hashes: ids are the client's, and file systems have opinions about names."""
-    return hashlib.sha256("\0".join(ref).encode()).hexdigest()[:32]
+    name = hashlib.sha256("\0".join(ref).encode()).hexdigest()[:32]
+    return name + _PASSING if is_ephemeral(ref) else name

@@ -147,6 +147,11 @@ class ToolContext(Protocol):
         if they declined. Raises :class:`NobodyAnswered`."""
         ...
 
+    async def hand_over(self, tool: ToolDescription, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Have the call made by whoever started the run; returns what it came to, as they say. Raises
+        :class:`NobodyAnswered`."""
+        ...
+
     async def credential(self, server: str, header: str) -> bool:
         """Have somebody give a new value for a header of an MCP server of the conversation. True: it is in force.
         False: nobody did."""
