@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import suppress
-from typing import Any, TextIO, cast
+from collections.abc import Generator, MutableMapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
 from hermes_ws.scrub import known
 
-__all__ = ["BestEffort", "Discreet", "configure_logging"]
+__all__ = ["BestEffort", "Discreet", "configure_logging", "lines_of_request"]
+
+_request: Final[ContextVar[list[str] | None]] = ContextVar("request", default=None)
+"""The id of the request that is being answered; emptied with its end, for tasks that it began live on with a copy."""
+
+
+@contextmanager
+def lines_of_request(request_id: str) -> Generator[None]:
+    """Lines written in here, and by what is begun in here as long as this lasts, say which request they belong to."""
+    holder = [request_id]
+    before = _request.set(holder)
+    try:
+        yield
+    finally:
+        holder.clear()
+        _request.reset(before)
+
+
+def _with_request(logger: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """structlog's processor for it."""
+    holder = _request.get()
+    return {**line, "request_id": holder[0]} if holder else line
 
 
 class BestEffort:
@@ -47,6 +70,7 @@ def configure_logging(*, level: str, as_json: bool) -> None:
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _with_request,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

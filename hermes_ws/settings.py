@@ -62,6 +62,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Further names in the Host header to answer to; ``*`` for all."""
     allowed_origins: list[str] = []
     """Further web origins whose pages may talk to this server; ``*`` for all."""
+    cors_max_age_s: NonNegative = 600
+    """How long a browser may remember what pages of another origin may send; 0: it asks every time."""
     trusted_proxies: list[str] = []
     """Addresses or networks of proxies whose X-Forwarded-Host is believed."""
     default_agent: str = "demo"
@@ -99,6 +101,9 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     request_s: Seconds = 30.0
     """A request whose head is not there after so long, or of whose body nothing came for so long, is refused with
     408; a connection on which nothing was asked is closed."""
+    body_s: Seconds = 120.0
+    """A request whose body keeps the server waiting for longer than that in all, however it trickles, is refused with
+    408."""
     keep_alive_s: WholeSeconds = 5
     """After an answer, how long a connection is kept open for the next request."""
     connections: AtLeastOne = 12_000

@@ -39,9 +39,10 @@ from hermes_ws.runtime.runtime import Runtime, new_id
 from hermes_ws.settings import Settings
 from hermes_ws.store.base import ConversationRef, StoredEvent
 from hermes_ws.transports.auth import Access, Refused
-from hermes_ws.transports.gate import SECURITY_HEADERS, Gate
+from hermes_ws.transports.gate import Gate
 from hermes_ws.transports.images import check_upload, give_out, take_in
 from hermes_ws.transports.kept import KeptOutput
+from hermes_ws.transports.manners import SECURITY_HEADERS, request_id
 from hermes_ws.transports.websocket import Receive, Send, SocketQuery, error_frame, serve_socket
 
 __all__ = ["App"]
@@ -206,7 +207,7 @@ class App:
             },
         )
         app.router.redirect_slashes = False  # to where? A proxy's name and scheme are not known here
-        return Gate(app, self._access, _refused_response)
+        return Gate(app, self._access, _refuse, routes=self._routes, settings=self._settings)
 
     async def _root(self, request: Request) -> Response:
         return PlainTextResponse(
@@ -458,6 +459,7 @@ async def _refuse_socket(
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         *SECURITY_HEADERS,
+        (b"x-request-id", request_id(scope).encode()),
     ]
     if refused.status == 503:
         headers.append((b"retry-after", b"1"))
@@ -473,6 +475,7 @@ def _reason(message: str) -> str:
 _REFUSED_CODES: Final[dict[int, CommandCode]] = {
     400: "invalid_frame",
     404: "not_found",
+    408: "invalid_frame",
     415: "unsupported",
     500: "internal",
     503: "overloaded",
@@ -482,6 +485,11 @@ _REFUSED_CODES: Final[dict[int, CommandCode]] = {
 def _refused_error(refused: Refused) -> Error:
     code = _REFUSED_CODES.get(refused.status, "not_permitted")
     return Error(id=None, code=code, message=refused.message, retryable=refused.status in (500, 503))
+
+
+def _refuse(scope: MutableMapping[str, Any], refused: Refused) -> Response:
+    """The gate's answer to a request that is not let in."""
+    return _refused_response(refused)
 
 
 def _refused_response(refused: Refused) -> Response:

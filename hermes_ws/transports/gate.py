@@ -1,69 +1,144 @@
-"""What every HTTP request passes: Host and Origin on the way in, headers for browsers on the way out."""
+"""What every HTTP request passes: Host and Origin on the way in, headers for browsers and proxies on the way out.
+
+The gate stands outside of everything that can fail, so an error has the same manners as an answer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
+import structlog
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hermes_ws.observe import lines_of_request
+from hermes_ws.settings import Settings
 from hermes_ws.transports.auth import Access, Refused
+from hermes_ws.transports.manners import (
+    SECURITY_HEADERS,
+    Patience,
+    cors_headers,
+    has_body,
+    header,
+    is_preflight,
+    methods_at,
+    preflight_headers,
+    request_id,
+)
 
-__all__ = ["SECURITY_HEADERS", "Gate"]
+__all__ = ["Gate"]
 
-SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
-"""On every answer: no guessing at types, and no address (it may hold a ticket) for the next site."""
-_NO_STORE: Final = (b"cache-control", b"no-store")
-_OPEN: Final = "/health"
+log = structlog.get_logger("hermes_ws.gate")
+
+_OPEN: Final = frozenset({"/health", "/v1/health"})
+"""Where probes ask, under whatever name they know us."""
+_PRIVATE: Final = ("/api/", "/v1/")
+"""Answers under these are somebody's own: nobody keeps one that does not say that it may be kept."""
+_ENCODINGS: Final = frozenset({b"", b"identity"})
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Gate:
-    """Host and Origin before everything but ``/health``; CORS answers for the origins that are let in."""
+    """Host and Origin before everything but ``/health``; CORS for the origins that are let in; manners for all.
 
-    def __init__(self, app: ASGIApp, access: Access, on_refused: Callable[[Refused], Response]) -> None:
+    ``refuse`` makes the answer to a request that is not let in.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        refuse: Callable[[Scope, Refused], ASGIApp],
+        *,
+        routes: Sequence[BaseRoute],
+        settings: Settings,
+    ) -> None:
         self._app = app
         self._access = access
-        self._on_refused = on_refused
+        self._refuse = refuse
+        self._routes = routes
+        self._max_age_s = settings.server.cors_max_age_s
+        self._body_s = settings.limits.body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        no_store = scope["path"].startswith("/api/")
-        origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+        answer = _Answer(scope, send)
+        with lines_of_request(answer.request_id):
+            app = self._judged(scope, answer)
+            if has_body(scope):
+                receive = Patience(receive, self._body_s)
+            try:
+                await app(scope, receive, answer.send)
+            except ClientDisconnect:
+                log.debug("request.left", path=scope["path"][:200])
+            except Exception:
+                log.exception("request.failed", method=scope["method"], path=scope["path"][:200])
+                if not answer.started:
+                    raise
+
+    def _judged(self, scope: Scope, answer: _Answer) -> ASGIApp:
+        """Who answers this request: the app, or who refuses it."""
         try:
             self._access.check_address(scope)
         except Refused as refused:
-            app = self._app if scope["path"] == _OPEN else self._on_refused(refused)
-            await app(scope, receive, _with_headers(send, _headers(None), no_store=no_store))
+            is_open = scope["path"] in _OPEN and not is_preflight(scope)
+            return self._app if is_open else self._refuse(scope, refused)
+        answer.origin = header(scope, b"origin")
+        encoding = (header(scope, b"content-encoding") or b"").strip().lower()
+        if encoding not in _ENCODINGS and scope["method"] not in _SAFE:
+            return self._refuse(scope, Refused(415, "a body comes as it is here, without a Content-Encoding"))
+        return self._options(scope) if scope["method"] == "OPTIONS" else self._app
+
+    def _options(self, scope: Scope) -> ASGIApp:
+        if is_preflight(scope):
+            response = Response(status_code=204)
+            response.raw_headers.extend(preflight_headers(scope, self._max_age_s))
+            return response
+        methods = methods_at(self._routes, scope)
+        return Response(status_code=204, headers={"allow": ", ".join([*methods, "OPTIONS"])}) if methods else self._app
+
+
+class _Answer:
+    """One answer on its way out."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._send = send
+        self._head = scope["method"] == "HEAD"
+        self._private = str(scope["path"]).startswith(_PRIVATE)
+        self._over = False
+        self.request_id = request_id(scope)
+        self.origin: bytes | None = None
+        """Of the page that is let in."""
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        """Send a part of it. What has no end is not begun for HEAD."""
+        if self._over:
             return
-        preflight = origin is not None and scope["method"] == "OPTIONS"
-        app = Response(status_code=204, headers=_PREFLIGHT) if preflight else self._app
-        await app(scope, receive, _with_headers(send, _headers(origin), no_store=no_store))
+        if message["type"] != "http.response.start":
+            await self._send(message)
+            return
+        own = list(message.get("headers", []))
+        self.started = True
+        await self._send({**message, "headers": [*own, *self._headers(message["status"], own)]})
+        if self._head and _value(own, b"content-type", b"").startswith(b"text/event-stream"):
+            self._over = True
+            await self._send({"type": "http.response.body", "body": b""})
+
+    def _headers(self, status: int, own: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        there = {name.lower() for name, _ in own}
+        headers = [*SECURITY_HEADERS, (b"x-request-id", self.request_id.encode())]
+        if self._private:
+            headers.append((b"cache-control", b"no-store"))
+        if status in (429, 503):
+            headers.append((b"retry-after", b"1"))
+        headers = [(name, value) for name, value in headers if name not in there]
+        if b"origin" not in _value(own, b"vary", b"").lower():
+            headers.append((b"vary", b"Origin"))
+        return headers if self.origin is None else [*headers, *cors_headers(self.origin, own)]
 
 
-_PREFLIGHT: Final = {
-    "access-control-allow-methods": "GET, POST, PATCH, DELETE",
-    "access-control-allow-headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
-    "access-control-max-age": "600",
-}
-
-
-def _headers(origin: bytes | None) -> list[tuple[bytes, bytes]]:
-    headers = [*SECURITY_HEADERS, (b"vary", b"Origin")]
-    if origin is not None:
-        headers.append((b"access-control-allow-origin", origin))
-    return headers
-
-
-def _with_headers(
-    send: Send, headers: list[tuple[bytes, bytes]], *, no_store: bool
-) -> Callable[[Any], Awaitable[None]]:
-    """``no_store``: nobody keeps an answer that does not say that it may be kept."""
-
-    async def send_with_headers(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            own = list(message.get("headers", []))
-            kept = not no_store or any(name == _NO_STORE[0] for name, _ in own)
-            message["headers"] = [*own, *headers] if kept else [*own, *headers, _NO_STORE]
-        await send(message)
-
-    return send_with_headers
+def _value(headers: list[tuple[bytes, bytes]], name: bytes, default: bytes) -> bytes:
+    return next((value for key, value in headers if key.lower() == name), default)

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from hermes_ws.errors import CommandCode
 from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.control import Error
-from hermes_ws.transports.gate import SECURITY_HEADERS
+from hermes_ws.transports.manners import SECURITY_HEADERS, fresh_request_id
 
 __all__ = ["raw_answer"]
 
@@ -22,6 +22,7 @@ def raw_answer(status: int, code: CommandCode, message: str, headers: Sequence[t
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
         *SECURITY_HEADERS,
+        (b"x-request-id", fresh_request_id().encode()),
         *headers,
     ]
     lines = [STATUS_LINE[status], *(name + b": " + value + b"\r\n" for name, value in every), b"\r\n", body]
