@@ -140,8 +140,8 @@ def preflight_headers(scope: Scope, max_age_s: int) -> Headers:
 
 def cors_headers(origin: bytes, own: Sequence[tuple[bytes, bytes]]) -> Headers:
     """What a page that is let in may read of an answer that has ``own`` headers."""
-    seen = {name.lower(): name for name in _SEEN}
-    seen |= {name.lower(): name for name, _ in own if name.lower().startswith(b"x-")}
+    ours = (name for name, _ in own if name.lower().startswith(b"x-"))
+    seen = {name.lower(): name for name in (*ours, *_SEEN)}
     return [
         (b"access-control-allow-origin", origin),
         (b"access-control-expose-headers", b", ".join(seen.values())),
