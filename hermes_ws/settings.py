@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
+from hermes_ws.compat.settings import CompatSettings
 from hermes_ws.decisions import SessionLimits
 from hermes_ws.errors import SettingsError
 from hermes_ws.policy import ApprovalSettings
@@ -70,7 +71,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The agent of conversations that name none. Where agents are declared, and none of this name, the first of
     them."""
     model_name: str = "hermes-agent"
-    """What the OpenAI-compatible routes (which are not there yet) call the default agent."""
+    """What the OpenAI-compatible routes call the default agent, beside its name."""
     drain_grace_s: Pause = 10.0
     """On SIGTERM: the time that runs get before sockets are closed."""
     reconnect_after_ms: NonNegative = 1_000
@@ -172,6 +173,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     blobs: BlobSettings = BlobSettings()
     secrets: SecretSettings = SecretSettings()
     mcp: McpSettings = McpSettings()
+    compat: CompatSettings = CompatSettings()
     log: LogSettings = LogSettings()
     agents: dict[str, dict[str, Any]] = msgspec.field(default_factory=lambda: {"demo": {"kind": "demo"}})
     """``[agents.NAME]``: ``kind`` is an entry point of the group ``hermes_ws.agents``; ``tools`` and ``approvals``

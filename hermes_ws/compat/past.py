@@ -75,9 +75,9 @@ class _Importer:
         seq = self._head + len(self.events) + 1
         self.events.append(event_class(seq=seq, ts=self._now, **fields))
 
-    def begin(self, parts: Input) -> None:
+    def begin(self, parts: Input, run_id: str | None) -> None:
         self.end()
-        self.run_id, self._steps, self._output = self._new_id("run"), 0, ""
+        self.run_id, self._steps, self._output = run_id or self._new_id("run"), 0, ""
         self._emit(
             ev.RunStarted,
             run_id=self.run_id,
@@ -101,8 +101,6 @@ class _Importer:
         self.run_id = None
 
     def answer(self, answered: Answered) -> None:
-        if self.run_id is None:
-            self.begin("")
         self._steps += 1
         self._emit(ev.StepStarted, run_id=self.run_id, step=self._steps)
         if answered.reasoning:
@@ -167,20 +165,22 @@ def events_of(
     model: str,
     new_id: Callable[[str], str],
     known: Container[str] = (),
-    go_on: bool = False,
+    open_run: str | None = None,
 ) -> Imported:
     """The history as the events that follow ``head``. Each thing said begins a run, the answers to it are its steps.
 
-    ``known`` are the ids of calls that the conversation has already; ``go_on``: the last run is not over, its agent has
-    yet to hear what its last calls came to. Then ``past`` ends with an answer that made some.
+    ``known`` are the ids of calls that the conversation has already. ``open_run`` is the id for the last run if that is
+    not over: its agent has yet to hear what its last calls came to.
     """
     importer = _Importer(head, now, by, agent, model, new_id, known)
-    for one in past:
+    if past and not isinstance(past[0], Said):
+        past = [Said(""), *past]
+    last = max((n for n, one in enumerate(past) if isinstance(one, Said)), default=0)
+    for number, one in enumerate(past):
         if isinstance(one, Said):
-            importer.begin(one.parts)
+            importer.begin(one.parts, open_run if number == last else None)
         else:
             importer.answer(one)
-    open_run = importer.run_id if go_on else None
     if open_run is None:
         importer.end()
     return Imported(importer.events, open_run)

@@ -554,16 +554,17 @@ class Conversation:
         self.commit(self.session.adopt(events, options), command=command)
 
     def bring(
-        self, make: Callable[[], list[ev.Event]], options: dict[str, RunOptions], records: Sequence[RecordRow] = ()
+        self, make: Callable[[], tuple[list[ev.Event], dict[str, RunOptions]]], records: Sequence[RecordRow] = ()
     ) -> None:
-        """Go on from a history that was made elsewhere: ``make`` gives its events, which follow the last one. A run
-        among them that is not over is set to work. Raises :class:`CommandError` ``busy`` while another one is there."""
+        """Go on from a history that was made elsewhere: ``make`` gives its events, which follow the last one, and the
+        options of its runs. A run among them that is not over is set to work. Raises :class:`CommandError` ``busy``
+        while another one is there."""
         state = self.session.state
         if state.active is not None or state.queue or not self._taken_up:
             raise CommandError("busy", "a run is active or waiting in this conversation; bring history along after it")
         self.flush()
         created = self._create()
-        decision = self.session.adopt(make(), options)
+        decision = self.session.adopt(*make())
         decision.events[:0] = created
         self.commit(decision, records=records)
 

@@ -21,7 +21,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from hermes_ws import __version__
+from hermes_ws import __version__, compat_http
+from hermes_ws.compat.errors import ApiError
 from hermes_ws.errors import CommandCode, CommandError, FrameError, HermesError, StoreError
 from hermes_ws.protocol import PROTOCOL
 from hermes_ws.protocol.close import CloseCode
@@ -31,6 +32,8 @@ from hermes_ws.protocol.control import Error, Skipped
 from hermes_ws.protocol.resources import ConversationList, ConversationSummary, EventPage, TicketGrant, TicketRequest
 from hermes_ws.protocol.schema import documents, sha256
 from hermes_ws.protocol.values import ConversationId
+from hermes_ws.routes.body import read_body
+from hermes_ws.routes.context import Api
 from hermes_ws.runtime.calls import call_id_file
 from hermes_ws.runtime.commands import do
 from hermes_ws.runtime.conversation import Conversation
@@ -86,6 +89,7 @@ class App:
         self._prefix = prefix
         self._sockets = 0
         sha256()  # every hello names it: rendered once and here, not while the first client waits
+        self._api = Api(runtime, settings, self._caller_of)
         self._routes = self._make_routes()
         self._http = self._make_http()
 
@@ -193,6 +197,7 @@ class App:
             Route("/api/blobs/{blob}", self._image),
             Route("/api/tickets", self._ticket, methods=["POST"]),
             Route("/schemas/{name}", self._schema),
+            *compat_http.routes(self._api),
         ]
 
     def _make_http(self) -> ASGIApp:
@@ -217,6 +222,7 @@ class App:
             "log      /api/conversations/ID/events?after=0   (DELETE /api/conversations/ID removes it)\n"
             "commands POST /api/conversations/ID/commands\n"
             "images   POST /api/blobs, GET /api/blobs/BLOB\n"
+            "openai   /v1/chat/completions, /v1/responses, /v1/runs, /v1/models\n"
             "schemas  /schemas/reference.md\n"
         )
 
@@ -321,6 +327,14 @@ class App:
         kept = self._runtime.directory.outputs(conversation.ref) / call_id_file(call.call_id)
         return await KeptOutput.of(kept) or PlainTextResponse(call.output)
 
+    def _caller_of(self, request: Request) -> Principal:
+        """Who asks, for the OpenAI-compatible routes. Raises :class:`ApiError`."""
+        try:
+            return self._identify(request, None)
+        except Refused as refused:
+            code = "invalid_api_key" if refused.status == 401 else "not_permitted"
+            raise ApiError(refused.status, code, refused.message) from None
+
     async def _upload(self, request: Request) -> Response:
         """An image for an input. 201 also for one that was there already: that is nobody else's to know."""
         principal, ref = self._reach(request)
@@ -393,20 +407,10 @@ class App:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The body, however it is transferred, up to ``most`` bytes; one that is declared larger is not read at all."""
-    body = bytearray()
-    declared = request.headers.get("content-length", "")
-    too_large = CommandError("too_large", f"this body is at most {most} bytes")
-    if declared.isdecimal() and int(declared[:20]) > most:
-        raise too_large
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                raise too_large
+        return await read_body(request, most)
     except ClientDisconnect:
         raise Refused(400, "the body was cut short") from None
-    return bytes(body)
 
 
 def _without(path: str, root: str) -> str:
@@ -522,11 +526,15 @@ async def _on_store_error(request: Request, error: Exception) -> Response:
 
 async def _on_crash(request: Request, error: Exception) -> Response:
     """The body; Starlette raises the error again for the server's log."""
+    if compat_http.is_compatible(request.scope["path"]):
+        return compat_http.answer(ApiError(500, "internal", "the server failed at this; its log says why"))
     return _refusal(CommandError("internal", "the server failed at this; its log says why"), None)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if compat_http.is_compatible(request.scope["path"]):
+        return compat_http.on_http_exception(request, error)
     if error.status_code == 404:
         hint = "addresses here end without a slash" if request.scope["path"].endswith("/") else "/ says what is"
         return _refusal(CommandError("not_found", f"there is nothing at {request.scope['path'][:200]}; {hint}"), None)

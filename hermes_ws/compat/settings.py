@@ -1,0 +1,27 @@
+"""Settings of the OpenAI-compatible routes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hermes_ws.ranges import AtLeastOne, Pause, Seconds, WholeSeconds
+
+__all__ = ["CompatSettings"]
+
+
+class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[compat]``: the OpenAI-compatible routes, and those of hermes-agent."""
+
+    keepalive_s: Seconds = 15.0
+    """A stream on which nothing happened for so long carries a comment, for proxies that close silent ones."""
+    stall_s: Seconds = 30.0
+    """A stream whose reader takes nothing for so long is cut; what it missed is in the log."""
+    disconnect_grace_s: Pause = 5.0
+    """Whoever asked went away before the answer: the run is stopped after so long, unless somebody else follows it."""
+    interaction_timeout_s: WholeSeconds = 60
+    """How long an approval or a question stays open in a conversation that is not kept. Whoever asked waits at a
+    request; then the call is refused, and the agent goes on."""
+    functions: AtLeastOne = 128
+    """Most function tools in one request."""
+    messages: AtLeastOne = 10_000
+    """Most messages, or items, in one request."""
