@@ -1,13 +1,18 @@
-"""Fields of a request's body, read one by one: each error names the field and says what would be right."""
+"""Fields of a request's body: each error names the field and says what would be right."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, Final, TypeGuard, cast
+import re
+from typing import Any, Final, TypeGuard, TypeVar, cast
+
+import msgspec
 
 from hermes_ws.compat.errors import ApiError
+from hermes_ws.protocol.codec import invalid_value
 
-__all__ = ["boolean", "integer", "invalid", "items", "missing", "named", "number", "one_of", "text", "whole_object"]
+__all__ = ["converted", "invalid", "items", "missing", "named", "text", "whole_object"]
+
+T = TypeVar("T")
 
 _NAMES: Final[dict[str, str]] = {
     "dict": "an object",
@@ -18,9 +23,7 @@ _NAMES: Final[dict[str, str]] = {
     "bool": "a boolean",
     "NoneType": "null",
 }
-_ECHOED: Final = 80
-"""How much of a wrong value an error repeats."""
-_MOST: Final = 2**63 - 1
+_REQUIRED: Final = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 
 
 def invalid(path: str, message: str, code: str = "invalid_value") -> ApiError:
@@ -31,6 +34,24 @@ def invalid(path: str, message: str, code: str = "invalid_value") -> ApiError:
 def missing(path: str) -> ApiError:
     """The field at ``path`` has to be there and is not."""
     return ApiError(400, "missing_required_parameter", f"`{path}` is missing", param=path)
+
+
+def converted(value: Any, expected: type[T], path: str = "") -> T:
+    """JSON that stands at ``path`` (empty: the whole body) as a Struct. Raises :class:`ApiError`."""
+    try:
+        return msgspec.convert(value, expected)
+    except (msgspec.ValidationError, RecursionError) as error:
+        what, where = invalid_value(error, expected)
+        at = _joined(path, where.removeprefix("$"))
+        required = _REQUIRED.search(what)
+        if required is not None:
+            raise missing(_joined(at, f".{required['name']}")) from None
+        code = "invalid_type" if ", got `" in what else "invalid_value"
+        raise ApiError(400, code, f"`{at}`: {what}", param=at) from None
+
+
+def _joined(path: str, inner: str) -> str:
+    return f"{path}{inner}".removeprefix(".")
 
 
 def whole_object(value: Any, path: str) -> dict[str, Any]:
@@ -58,49 +79,10 @@ def text(value: Any, path: str) -> str:
     return value
 
 
-def boolean(value: Any, path: str) -> bool:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise _type(path, "a boolean", value)
-    return value
-
-
-def number(value: Any, path: str, least: float = -math.inf, most: float = math.inf) -> float:
-    """A number, from ``least`` to ``most``."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _type(path, "a number", value)
-    if not -_MOST <= value <= _MOST:
-        raise invalid(path, "is a number of more than 64 bits")
-    if not least <= value <= most:
-        raise invalid(path, f"is {_range(least, most)}, not {value}")
-    return value
-
-
-def integer(value: Any, path: str, least: float = -math.inf, most: float = math.inf) -> int:
-    """A whole number, from ``least`` to ``most``; ``3.0`` is one."""
-    given = number(value, path, least, most)
-    if given != int(given):
-        raise invalid(path, f"is a whole number, not {given}", "invalid_type")
-    return int(given)
-
-
-def one_of(value: Any, path: str, known: tuple[str, ...]) -> str:
-    """One of these words."""
-    if text(value, path) not in known:
-        raise invalid(path, f"is one of {', '.join(known)}, not {value[:_ECHOED]!r}")
-    return str(value)
-
-
-def _type(path: str, wanted: str, value: Any) -> ApiError:
-    return missing(path) if value is None else invalid(path, f"is {wanted}, not {named(value)}", "invalid_type")
-
-
 def named(value: Any) -> str:
     """What kind of JSON value it is, in words."""
     return _NAMES[type(value).__name__]
 
 
-def _range(least: float, most: float) -> str:
-    if most == math.inf:
-        return f"at least {least:g}"
-    return f"at most {most:g}" if least == -math.inf else f"from {least:g} to {most:g}"
+def _type(path: str, wanted: str, value: Any) -> ApiError:
+    return missing(path) if value is None else invalid(path, f"is {wanted}, not {named(value)}", "invalid_type")
