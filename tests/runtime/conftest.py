@@ -24,7 +24,7 @@ from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.runtime import Runtime, RuntimeSettings
 from hermes_ws.runtime.tail import payload_of
 from hermes_ws.scrub import Scrubber
-from hermes_ws.store.base import Append, ConversationRef
+from hermes_ws.store.base import Append, ConversationRef, StoredEvent
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.memory import MemoryStore
 from hermes_ws.store.vault import Vault
@@ -59,9 +59,11 @@ class GatedStore(MemoryStore):
         for batch in held:
             super().append(batch)
 
-    async def read(self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int) -> Any:
+    async def read(
+        self, ref: ConversationRef, *, after: int, limit: int, max_bytes: int, deltas: bool = True
+    ) -> list[StoredEvent]:
         self.reads += 1
-        return await super().read(ref, after=after, limit=limit, max_bytes=max_bytes)
+        return await super().read(ref, after=after, limit=limit, max_bytes=max_bytes, deltas=deltas)
 
 
 class Collector:
