@@ -11,6 +11,7 @@ import itertools
 import re
 import time
 from collections.abc import MutableMapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -46,6 +47,7 @@ from hermes_ws.transports.gate import Gate
 from hermes_ws.transports.images import check_upload, give_out, take_in
 from hermes_ws.transports.kept import KeptOutput
 from hermes_ws.transports.manners import SECURITY_HEADERS, request_id
+from hermes_ws.transports.texts import serve_texts
 from hermes_ws.transports.websocket import Receive, Send, SocketQuery, error_frame, serve_socket
 
 __all__ = ["App"]
@@ -115,7 +117,7 @@ class App:
 
     def _knows(self, path: str, kind: str) -> bool:
         if kind == "websocket":
-            return _SOCKET_PATH.fullmatch(path) is not None
+            return path == compat_http.SOCKET_PATH or _SOCKET_PATH.fullmatch(path) is not None
         scope = {"type": "http", "path": path, "root_path": "", "method": "GET"}
         return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
@@ -126,6 +128,9 @@ class App:
         offered: list[str] = scope.get("subprotocols") or []
         subprotocol = PROTOCOL if PROTOCOL in offered else None
         try:
+            if path == compat_http.SOCKET_PATH:
+                await self._compatible(self._admit_compatible(scope), receive, send)
+                return
             principal, conversation, query = await self._admit(path, scope)
         except Refused as refused:
             await _refuse_socket(refused, subprotocol, scope, receive, send)
@@ -161,14 +166,37 @@ class App:
         principal = self._access.identify(scope, ticket=query.ticket, conversation_id=conversation_id)
         if conversation_id is None:
             raise Refused(404, f"there is no socket at {path[:200]}; it is /ws/CONVERSATION", CloseCode.NOT_FOUND)
-        if self._sockets >= self._limits.sockets or self._runtime.draining:
-            code = CloseCode.DRAINING if self._runtime.draining else CloseCode.TOO_MANY
-            raise Refused(503, "the server takes no more sockets now; come back a little later", code)
+        self._check_room()
         ref = self._ref(principal, conversation_id)
         try:
             return principal, await self._runtime.open(ref), query
         except CommandError as full:
             raise Refused(503, full.message, CloseCode.TOO_MANY) from None
+
+    def _check_room(self) -> None:
+        if self._sockets >= self._limits.sockets or self._runtime.draining:
+            code = CloseCode.DRAINING if self._runtime.draining else CloseCode.TOO_MANY
+            raise Refused(503, "the server takes no more sockets now; come back a little later", code)
+
+    def _admit_compatible(self, scope: MutableMapping[str, Any]) -> Caller:
+        """Judge a socket of the Responses API. Raises :class:`Refused`."""
+        self._access.check_address(scope)
+        principal = self._access.identify(scope, ticket=None, conversation_id=None)
+        self._check_room()
+        return Caller(principal, "socket")
+
+    async def _compatible(self, caller: Caller, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        self._sockets += 1
+        try:
+            await serve_texts(
+                receive,
+                send,
+                partial(compat_http.serve_socket, self._api, caller),
+                stall_s=self._settings.compat.stall_s,
+            )
+        finally:
+            self._sockets -= 1
 
     def _ref(self, principal: Principal, conversation_id: str) -> ConversationRef:
         """Raises :class:`Refused` for an id that is none, or that the credential does not reach."""
