@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from hermes_ws.ranges import AtLeastOne, Pause, Seconds, WholeSeconds
 
-__all__ = ["CompatSettings"]
+__all__ = ["RESPONSE", "CompatSettings"]
+
+RESPONSE: Final = "response"
+"""The kind of the records that say what a response was asked for."""
 
 
 class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,7 +26,14 @@ class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     interaction_timeout_s: WholeSeconds = 60
     """How long an approval or a question stays open in a conversation that is not kept. Whoever asked waits at a
     request; then the call is refused, and the agent goes on."""
+    responses_retention_s: WholeSeconds = 2_592_000
+    """How long a stored response can be fetched and gone on from. What was said stays in its conversation."""
     functions: AtLeastOne = 128
     """Most function tools in one request."""
     messages: AtLeastOne = 10_000
     """Most messages, or items, in one request."""
+
+    @property
+    def records_retention_s(self) -> dict[str, int]:
+        """How long records of each kind stay that go before their conversation."""
+        return {RESPONSE: self.responses_retention_s}

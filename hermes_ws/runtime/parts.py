@@ -41,6 +41,8 @@ class RuntimeSettings:
     """How long a tool call's whole output stays."""
     sweep_every_s: float = 3_600.0
     """How often what is past its time is removed; 0: never."""
+    records_retention_s: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How long records of a kind stay that go before their conversation."""
     ephemeral_timeout_s: int = 60
     """How long questions stay open in conversations that are not kept: whoever asked waits at a request."""
 

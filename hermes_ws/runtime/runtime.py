@@ -551,7 +551,13 @@ class Runtime:
 
     async def _sweep(self) -> None:
         parts, settings = (self.store, self.directory, self.images), self.settings
-        await sweep(*parts, now=self.now(), deltas_s=settings.retention_s, outputs_s=settings.outputs_retention_s)
+        await sweep(
+            *parts,
+            now=self.now(),
+            deltas_s=settings.retention_s,
+            outputs_s=settings.outputs_retention_s,
+            records_s=settings.records_retention_s,
+        )
 
     async def drain(self, grace_s: float, reconnect_after_ms: int) -> None:
         """Say goodbye, give what runs some time, then close every socket with the code that says to come back."""

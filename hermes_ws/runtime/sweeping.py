@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import anyio.to_thread
 import structlog
 
@@ -16,14 +18,24 @@ log = structlog.get_logger("hermes_ws.runtime")
 
 
 async def sweep(
-    store: Store, directory: DataDirectory, images: Images, *, now: int, deltas_s: int, outputs_s: int
+    store: Store,
+    directory: DataDirectory,
+    images: Images,
+    *,
+    now: int,
+    deltas_s: int,
+    outputs_s: int,
+    records_s: Mapping[str, int],
 ) -> None:
-    """Remove deltas of runs that ended ``deltas_s`` ago, and so on; ``now`` in Unix ms.
+    """Remove deltas of runs that ended ``deltas_s`` ago, and so on; ``now`` in Unix ms. ``records_s``: how long records
+    of a kind stay.
 
     Images come last: those that only a deleted conversation referred to are free by then.
     """
     try:
         freed = await store.sweep(now - deltas_s * 1000)
+        for kind, stays_s in records_s.items():
+            await store.forget_records(kind, now - stays_s * 1000)
         await anyio.to_thread.run_sync(directory.remove_old_outputs, now - outputs_s * 1000)
         await anyio.to_thread.run_sync(directory.empty_trash)
         unused = await images.sweep(store, now)

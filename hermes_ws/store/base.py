@@ -262,6 +262,10 @@ class Store(Protocol):
         """Remove a record, synced; False if there is none."""
         ...
 
+    async def forget_records(self, kind: str, before: int) -> int:
+        """Remove the records of a kind that are older than ``before`` (Unix ms); how many."""
+        ...
+
     async def weight(self, ref: ConversationRef) -> int:
         """What the events of a conversation weigh together, in bytes; 0 if there is none."""
         ...

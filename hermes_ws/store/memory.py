@@ -225,6 +225,15 @@ class MemoryStore:
         del self._conversations[found[0]].records[kind, record_id]
         return True
 
+    async def forget_records(self, kind: str, before: int) -> int:
+        count = 0
+        for kept in self._conversations.values():
+            old = [key for key, row in kept.records.items() if row.kind == kind and row.created_at < before]
+            for key in old:
+                del kept.records[key]
+            count += len(old)
+        return count
+
     async def delete(self, ref: ConversationRef) -> bool:
         self._commit()
         kept = self._conversations.pop(ref, None)

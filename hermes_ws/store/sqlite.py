@@ -177,6 +177,12 @@ class SqliteStore:
 
         return await self._writer.call_synced(forget)
 
+    async def forget_records(self, kind: str, before: int) -> int:
+        def forget(db: sqlite3.Connection) -> int:
+            return db.execute("DELETE FROM records WHERE kind = ? AND created_at < ?", (kind, before)).rowcount
+
+        return await self._writer.call(forget)
+
     async def purge(self) -> Freed:
         return await self._remove(purge_slice)
 

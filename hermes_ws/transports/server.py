@@ -180,6 +180,7 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
         retention_s=settings.store.retention_s,
         outputs_retention_s=settings.store.outputs_retention_s,
         sweep_every_s=settings.store.sweep_every_s,
+        records_retention_s=settings.compat.records_retention_s,
         ephemeral_timeout_s=settings.compat.interaction_timeout_s,
         **{name: getattr(settings, name) for name in names},
     )
