@@ -209,7 +209,8 @@ class HermesNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: Literal["completed", "cancelled"]
     """Of the run."""
     stop_reason: str | None = None
-    """``max_steps``: the agent made as many model calls as it may."""
+    """``max_steps``: the agent made as many model calls as it may; ``stop``: somebody stopped it; ``interrupt``:
+    another run took its place."""
 
 
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -309,7 +310,7 @@ class ToolProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Interaction(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody is asked, or was."""
 
-    interaction: dict[str, Any]
+    interaction: msgspec.Raw
     """The event ``interaction.requested`` or ``interaction.resolved``, as the socket has it."""
 
 
