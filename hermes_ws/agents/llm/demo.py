@@ -15,14 +15,18 @@ answered with a short reply that quotes it. A message with lines that begin with
 ``/par``                   between two calls: make them side by side, in one step
 =========================  =============================================================================
 
-It tells where it is in a script from the history alone: one assistant turn for every step that is done.
+It tells where it is in a script from the history alone: one assistant turn for every step that is done. Functions that
+a client brought along are called by plain text too, see :mod:`~hermes_ws.agents.llm.functions`. Of the parameters of a
+run, ``max_tokens`` ends an answer early, ``response_format`` gives it its form, and ``parallel_tool_calls`` is heeded.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
@@ -30,10 +34,11 @@ import anyio.lowlevel
 import msgspec
 
 from hermes_ws.agents.base import Agent
+from hermes_ws.agents.llm.functions import called, calls_for, reply, shaped
 from hermes_ws.agents.llm.loop import LlmAgent, LlmSettings
 from hermes_ws.agents.llm.model import Finish, Model, ModelPart, ModelRequest, ReasoningDelta, TextDelta, ToolCall
 from hermes_ws.errors import RUN_CODES, AgentError, ModelError, RunCode
-from hermes_ws.history import AssistantTurn, HistoryEntry, UserTurn
+from hermes_ws.history import AssistantTurn, HistoryEntry, ToolAnswer, UserTurn
 from hermes_ws.protocol.values import Usage
 
 __all__ = ["DemoModel", "create"]
@@ -66,35 +71,45 @@ class DemoModel(Model):
         return "demo"
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
-        written = 0
-        async for part in self._answer(request):
-            match part:
-                case TextDelta(text) | ReasoningDelta(text):
-                    written += len(text)
-                    yield part
-                case Finish():
-                    yield Finish(part.reason, _usage(request, written))
-                case _:
-                    yield part
+        written, most = 0, _most(request.parameters)
+        async with aclosing(self._answer(request)) as parts:
+            async for part in parts:
+                match part:
+                    case TextDelta(text) | ReasoningDelta(text):
+                        left = most - written
+                        written += min(left, len(text))
+                        yield part if len(text) <= left else type(part)(text[:left])
+                        if len(text) > left:
+                            yield Finish("length", _usage(request, written))
+                            return
+                    case Finish():
+                        yield Finish(part.reason, _usage(request, written))
+                    case _:
+                        yield part
 
     async def _answer(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
-        said, done, steered = _position(request.history)
-        steps = parse(said)
-        if steered is not None:
-            async for part in _speak(f"You steered me: “{steered}”."):
-                yield part
+        now = _position(request.history)
+        steps = parse(now.said)
+        if now.steered is not None:
+            parts = _speak(f"You steered me: “{now.steered}”.")
         elif steps is None:
-            async for part in _speak(f"This is the demo model. You said: “{said}”."):
-                yield part
+            parts = _reply(request, now)
         else:
-            for line in steps[done] if done < len(steps) else []:
-                async for part in _perform(line, request.attempt):
-                    yield part
-        yield Finish()
+            parts = _perform(steps, _done(steps, now), request)
+        finish = Finish()
+        async for part in parts:
+            if isinstance(part, Finish):
+                finish = part
+            else:
+                yield part
+        yield finish
 
     def goes_on(self, history: list[HistoryEntry]) -> bool:
-        said, done, _ = _position(history)
-        return done < len(parse(said) or [()])
+        now = _position(history)
+        steps = parse(now.said)
+        if steps is None:
+            return all(turn.calls for turn in now.turns)
+        return _done(steps, now) < len(steps)
 
 
 def parse(text: str) -> list[list[Line]] | None:
@@ -122,21 +137,68 @@ def _calls(line: Line) -> bool:
     return line.directive in ("tool", "run", "ask")
 
 
-def _position(history: list[HistoryEntry]) -> tuple[str, int, str | None]:
-    """What the user said last, how many steps of it are done, and what was steered since and not yet answered."""
-    said, done, steered = "", 0, list[str]()
+@dataclass(slots=True)
+class _Position:
+    """What the user said last, and what came of it: the steps that are done, what their calls were answered, and what
+    was steered since and not yet answered."""
+
+    said: str = ""
+    turns: list[AssistantTurn] = field(default_factory=list[AssistantTurn])
+    answers: list[ToolAnswer] = field(default_factory=list[ToolAnswer])
+    steered: str | None = None
+
+
+def _position(history: list[HistoryEntry]) -> _Position:
+    now = _Position()
     for entry in history:
         if isinstance(entry, UserTurn) and entry.steered:
-            steered.append(entry.text)
+            now.steered = entry.text if now.steered is None else f"{now.steered}\n{entry.text}"
         elif isinstance(entry, UserTurn):
-            said, done, steered = entry.text, 0, []
-        elif isinstance(entry, AssistantTurn):
-            done += 0 if steered else 1
-            steered = []
-    return said, done, "\n".join(steered) or None
+            now = _Position(said=entry.text)
+        elif isinstance(entry, ToolAnswer):
+            now.answers.append(entry)
+        else:
+            now.turns += [entry] if now.steered is None else []
+            now.steered = None
+    return now
 
 
-async def _perform(line: Line, attempt: int) -> AsyncGenerator[ModelPart, None]:
+def _done(steps: list[list[Line]], now: _Position) -> int:
+    """How many steps of a script are done: one for every turn. A client that brings the history along tells only of the
+    turns that called its functions, so what came before such a call is done as well."""
+    done = 0
+    for turn in now.turns:
+        names = {call.name for call in turn.calls if call.source == "client"}
+        done = next((n for n in range(done, len(steps)) if names & _functions(steps[n])), done) + 1
+    return done
+
+
+def _functions(step: list[Line]) -> set[str]:
+    """The names that ``/tool`` calls in a step."""
+    return {line.rest.partition(" ")[0].removeprefix("client:") for line in step if line.directive == "tool"}
+
+
+async def _reply(request: ModelRequest, now: _Position) -> AsyncGenerator[ModelPart, None]:
+    """Plain text is answered with calls of a client's functions, or with words."""
+    calls, problems = calls_for(request, now.said, (call.name for turn in now.turns for call in turn.calls))
+    words, reason = " ".join(problems), Finish().reason
+    if not calls:
+        words, reason = shaped(request, now.said, " ".join([*problems, reply(now.said, now.answers)]))
+    async for part in _speak(words):
+        yield part
+    for call in calls:
+        yield call
+    yield Finish(reason)
+
+
+async def _perform(steps: list[list[Line]], done: int, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
+    """The next step of a script."""
+    for line in steps[done] if done < len(steps) else []:
+        async for part in _line(line, request):
+            yield part
+
+
+async def _line(line: Line, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
     """One line of a script."""
     match line.directive:
         case "say":
@@ -148,9 +210,9 @@ async def _perform(line: Line, attempt: int) -> AsyncGenerator[ModelPart, None]:
         case "sleep":
             parts = _sleep(line.rest)
         case "fail":
-            parts = _fail(line.rest, attempt)
+            parts = _fail(line.rest, request.attempt)
         case "tool" | "run" | "ask":
-            parts = _call(line)
+            parts = _call(line, request)
         case unknown:
             known = "/say /think /tool /run /ask /stream /sleep /fail /par"
             parts = _speak(f"I do not know /{unknown}. I know {known}.")
@@ -196,15 +258,15 @@ async def _fail(rest: str, attempt: int) -> AsyncGenerator[ModelPart, None]:
     raise ModelError(known[code], f"the script said /fail {rest}")
 
 
-async def _call(line: Line) -> AsyncGenerator[ModelPart, None]:
+async def _call(line: Line, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
     try:
-        yield _tool_call(line)
+        yield _tool_call(line, request)
     except ValueError as problem:
         async for part in _speak(f"I cannot make a call of “/{line.directive} {line.rest}”: {problem}."):
             yield part
 
 
-def _tool_call(line: Line) -> ToolCall:
+def _tool_call(line: Line, request: ModelRequest) -> ToolCall:
     if line.directive == "run":
         return ToolCall("terminal", {"command": line.rest})
     if line.directive == "ask":
@@ -213,7 +275,7 @@ def _tool_call(line: Line) -> ToolCall:
     name, _, given = line.rest.partition(" ")
     if not name:
         raise ValueError("it goes /tool NAME {json object}")
-    return ToolCall(name, msgspec.json.decode(given.strip() or "{}", type=dict[str, Any]))
+    return ToolCall(called(name, request.tools), msgspec.json.decode(given.strip() or "{}", type=dict[str, Any]))
 
 
 def _numbers(rest: str) -> tuple[float, float]:
@@ -224,6 +286,12 @@ def _numbers(rest: str) -> tuple[float, float]:
 
 def _number(word: str) -> float:
     return float(word) if re.fullmatch(r"\d{1,12}(\.\d{1,6})?", word) else 0.0
+
+
+def _most(parameters: dict[str, Any]) -> int:
+    """How many characters an answer may have."""
+    asked = parameters.get("max_completion_tokens") or parameters.get("max_tokens")
+    return asked * 4 - 1 if type(asked) is int and asked > 0 else sys.maxsize
 
 
 def _usage(request: ModelRequest, written: int) -> Usage:
