@@ -87,14 +87,14 @@ class Turn(Protocol):
     def tool_choice(self) -> str | None:
         """What whoever started the run wants of the next model call: ``none`` (call no tool), ``required`` (call one or
         more) or a tool's name (call that one). None: the model's choice, as in all steps that it is not meant for."""
-        return None
+        ...
 
     @property
     def parameters(self) -> dict[str, Any]:
         """Sampling parameters that whoever started the run wants the model to be called with, under the names that
         OpenAI's chat completions have for them: ``temperature``, ``max_tokens``, ``stop``. A model leaves out what it
         has no use for."""
-        return {}
+        ...
 
     @property
     def steps_taken(self) -> int:
