@@ -335,14 +335,16 @@ def show_config(config_file: Path | None) -> None:
 @click.option("--check", "mode", flag_value="check", help="Compare with the types; a diff and exit 1 if they differ.")
 @click.option("--directory", type=click.Path(path_type=Path), default=Path("schemas"), show_default=True)
 def schema(mode: str | None, directory: Path) -> None:
-    """The protocol written down: JSON Schema, AsyncAPI, TypeScript, Markdown."""
+    """The protocol written down: JSON Schema, AsyncAPI, TypeScript, Markdown; OpenAPI for HTTP."""
+    from hermes_ws.compat.openapi_document import FILE, document
     from hermes_ws.protocol import schema as documents
 
+    beside = {FILE: document()}
     if mode == "write":
-        documents.write(directory)
-        click.echo(f"wrote {', '.join(sorted(documents.documents()))} to {directory}/")
+        documents.write(directory, beside)
+        click.echo(f"wrote {', '.join(sorted({**documents.documents(), **beside}))} to {directory}/")
     elif mode == "check":
-        difference = documents.check(directory)
+        difference = documents.check(directory, beside)
         if difference:
             click.echo(difference)
             raise Failure(f"{directory}/ is not what the types say; run: hermes-ws schema --write")

@@ -61,12 +61,16 @@ def on_http_exception(request: Request, error: HTTPException) -> Response:
 
 
 def routes(api: Api) -> list[StarletteRoute]:
-    """The routes, for the app."""
-    return [StarletteRoute(path, _guarded(api, handler), methods=[method]) for method, path, handler in ROUTES]
+    """The routes, for the app: one for each path, or the router would name only the first method of several."""
+    by_path: dict[str, dict[str, Handler]] = {}
+    for method, path, handler in ROUTES:
+        by_path.setdefault(path, {})[method] = handler
+    return [StarletteRoute(path, _guarded(api, methods), methods=[*methods]) for path, methods in by_path.items()]
 
 
-def _guarded(api: Api, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(api: Api, methods: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
+        handler = methods["GET" if request.method == "HEAD" else request.method]
         try:
             return await handler(api, request)
         except ApiError as error:

@@ -550,7 +550,7 @@ export interface InteractionRequested {
   options?: Array<Option>;
   /** For a clarify: exactly one. */
   questions?: Array<Question>;
-  /** For a form: JSON Schema of `content`. */
+  /** For a form, and for a tool that the client executes: JSON Schema of `content`. */
   schema?: Record<string, unknown>;
   /**
    * For a form that is filled in elsewhere: the address to open, after having looked where it leads.

@@ -6,6 +6,7 @@ do not go through Starlette's middleware: an idle one costs what its connection 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import re
@@ -24,6 +25,7 @@ from starlette.types import ASGIApp
 
 from hermes_ws import __version__, compat_http
 from hermes_ws.compat.errors import ApiError
+from hermes_ws.compat.openapi_document import document as openapi_document
 from hermes_ws.errors import CommandCode, CommandError, FrameError, HermesError, StoreError
 from hermes_ws.protocol import PROTOCOL
 from hermes_ws.protocol.close import CloseCode
@@ -225,6 +227,7 @@ class App:
             Route("/api/blobs/{blob}", self._image),
             Route("/api/tickets", self._ticket, methods=["POST"]),
             Route("/schemas/{name}", self._schema),
+            Route("/openapi.json", self._openapi),
             *compat_http.routes(self._api),
         ]
 
@@ -251,7 +254,7 @@ class App:
             "commands POST /api/conversations/ID/commands\n"
             "images   POST /api/blobs, GET /api/blobs/BLOB\n"
             "openai   /v1/chat/completions, /v1/responses, /v1/runs, /v1/models\n"
-            "schemas  /schemas/reference.md\n"
+            "schemas  /schemas/reference.md, /openapi.json\n"
         )
 
     async def _health(self, request: Request) -> Response:
@@ -410,6 +413,10 @@ class App:
         )
         return Response(found, headers={"content-type": kind})
 
+    async def _openapi(self, request: Request) -> Response:
+        """Made of the types when it is first asked for, while others are served."""
+        return Response(await asyncio.to_thread(openapi_document), media_type="application/json")
+
     # -- what the routes share -------------------------------------------------------------------------
 
     def _identify(self, request: Request, conversation_id: str | None) -> Principal:
@@ -514,13 +521,25 @@ _REFUSED_CODES: Final[dict[int, CommandCode]] = {
 }
 
 
+_API_CODES: Final[dict[int, str]] = {
+    401: "invalid_api_key",
+    403: "not_permitted",
+    408: "request_timeout",
+    415: "unsupported_media_type",
+    421: "misdirected_request",
+}
+
+
 def _refused_error(refused: Refused) -> Error:
     code = _REFUSED_CODES.get(refused.status, "not_permitted")
     return Error(id=None, code=code, message=refused.message, retryable=refused.status in (500, 503))
 
 
 def _refuse(scope: MutableMapping[str, Any], refused: Refused) -> Response:
-    """The gate's answer to a request that is not let in."""
+    """The answer to a request that is not let in, in the form that its client expects."""
+    if compat_http.is_compatible(scope["path"]):
+        code = _API_CODES.get(refused.status, "invalid_request")
+        return compat_http.answer(ApiError(refused.status, code, refused.message))
     return _refused_response(refused)
 
 
@@ -540,7 +559,7 @@ def _refusal(refused: CommandError, command_id: str | None) -> Response:
 
 async def _on_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return _refused_response(error)
+    return _refuse(request.scope, error)
 
 
 async def _on_command_error(request: Request, error: Exception) -> Response:

@@ -11,7 +11,9 @@ import difflib
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from hermes_ws.protocol import PROTOCOL
@@ -37,16 +39,16 @@ def sha256() -> str:
     return hashlib.sha256(_json_schema()).hexdigest()
 
 
-def write(directory: Path) -> None:
-    """Write every document into ``directory``, which is made if need be."""
+def write(directory: Path, beside: Mapping[str, bytes] = MappingProxyType({})) -> None:
+    """Write every document into ``directory``, which is made if need be, and what is kept ``beside`` them."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, content in documents().items():
+    for name, content in (documents() | {**beside}).items():
         (directory / name).write_bytes(content)
 
 
-def check(directory: Path) -> str:
+def check(directory: Path, beside: Mapping[str, bytes] = MappingProxyType({})) -> str:
     """How the documents in ``directory`` differ from what the types say, as a unified diff; empty if they agree."""
-    return "".join(_diff(directory / name, content) for name, content in documents().items())
+    return "".join(_diff(directory / name, content) for name, content in (documents() | {**beside}).items())
 
 
 @functools.cache
