@@ -134,8 +134,8 @@ class Conversation:
         self._wake_due = False
         self._weighing = False
         state = self.session.state
-        nothing_left = state.active is None and not (state.queue or self.session.stale_servers())
-        self._taken_up = self.session.taken_up = nothing_left
+        under_way = state.active is not None or state.queue or self.session.stale_servers()
+        self._taken_up = self.session.taken_up = not under_way
 
     # -- what readers see ------------------------------------------------------------------------------
 
@@ -160,9 +160,8 @@ class Conversation:
     @property
     def idle(self) -> bool:
         """Whether nobody would notice if it left memory."""
-        state = self.session.state
         used = self.readers or self.holders or self._pending or self._deltas
-        return not (used or state.active or state.queue)
+        return not (used or self.session.state.active or self.session.state.queue)
 
     @contextmanager
     def held(self) -> Generator[None]:
@@ -226,7 +225,6 @@ class Conversation:
             return
         payloads = [encode(event) for event in decision.events]
         pending = _Pending(payloads, decision.effects, [then] if then is not None else [])
-        remembered = [effect.rule for effect in decision.effects if isinstance(effect, RememberRule)]
         if not (payloads or command or revoked or records):
             self._after_all(pending)
             return
@@ -242,7 +240,7 @@ class Conversation:
             deltas=deltas,
             epoch=state.epoch,
             commands=[command] if command else [],
-            rules=[rule_row(rule) for rule in remembered],
+            rules=[rule_row(effect.rule) for effect in decision.effects if isinstance(effect, RememberRule)],
             revoked=list(revoked),
             secrets=self._sealed(decision.secrets),
             records=list(records),
@@ -368,9 +366,8 @@ class Conversation:
         self._release_waiters()
 
     def _release_waiters(self) -> None:
-        for event in (self._drained, self._advanced):
-            if event is not None:
-                event.set()
+        for event in filter(None, (self._drained, self._advanced)):
+            event.set()
 
     def drop(self, error: StoreError) -> None:
         """Memory is worth nothing any more: let go of everything, and tell everybody who waits."""
@@ -379,9 +376,8 @@ class Conversation:
 
     def deleted(self) -> None:
         """It is gone from the log: tell everybody, and be gone from here."""
-        self._end(
-            ConversationDeleted("the conversation was deleted"), CloseCode.DELETED, "the conversation was deleted"
-        )
+        what = "the conversation was deleted"
+        self._end(ConversationDeleted(what), CloseCode.DELETED, what)
 
     def _end(self, error: StoreError, code: CloseCode, reason: str) -> None:
         self.freeze()

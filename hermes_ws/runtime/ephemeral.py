@@ -7,6 +7,9 @@ with it, or when the next server starts.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from hermes_ws.errors import CommandError
 from hermes_ws.store.base import ConversationRef, RuleRow, Store
 from hermes_ws.store.directory import EPHEMERAL, is_ephemeral
@@ -35,10 +38,16 @@ class Ephemerals:
         self._kept = kept
         self._there: set[ConversationRef] = set()
 
-    def begin(self, ref: ConversationRef) -> None:
-        """There is one of this name from here on, until it is deleted."""
-        assert ref.conversation_id.startswith(EPHEMERAL)
+    @contextmanager
+    def begun(self, ref: ConversationRef) -> Generator[None]:
+        """There is one of this name from here on, until it is deleted; or none, if what comes with this fails."""
+        assert is_ephemeral(ref)
         self._there.add(ref)
+        try:
+            yield
+        except BaseException:
+            self._there.discard(ref)
+            raise
 
     def check(self, ref: ConversationRef) -> None:
         """Raises :class:`CommandError` ``not_found`` for one that is over: its name is never used again."""

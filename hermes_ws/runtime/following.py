@@ -32,12 +32,11 @@ async def follow(
     epoch: str | None = None
     while not runtime.closing:
         conversation = await _opened(runtime, ref)
-        epoch = epoch or conversation.epoch
-        if conversation.epoch != epoch:
+        if epoch is not None and conversation.epoch != epoch:
             raise ConversationDeleted("the conversation was deleted")
         with conversation.followed():
             while not conversation.dead:
-                upto = conversation.committed
+                upto, epoch = conversation.committed, epoch or conversation.epoch
                 if after < upto:
                     events = await _some(conversation, after, upto)
                     for event in events:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -22,15 +23,7 @@ import msgspec
 import structlog
 
 from hermes_ws.agents.base import Agent, StopReason
-from hermes_ws.decisions import (
-    Answer,
-    Decision,
-    Effect,
-    Reconfigured,
-    RememberRule,
-    StartRun,
-    StopRun,
-)
+from hermes_ws.decisions import Answer, Decision, Effect, Reconfigured, RememberRule, StartRun, StopRun
 from hermes_ws.errors import AgentError, CommandError, IllegalTransition, StoreError
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.control import GoAway
@@ -127,7 +120,7 @@ class Runtime:
         self._conversations: dict[ConversationRef, Conversation] = {}
         self._loading: dict[ConversationRef, asyncio.Future[None]] = {}
         self._work: dict[str, Work] = {}
-        self._deleting: dict[ConversationRef, asyncio.Event] = {}
+        self._deleting: dict[ConversationRef, asyncio.Future[bool]] = {}
         self._drops: dict[ConversationRef, Drops] = {}
         self._sweep_soon = asyncio.Event()
         self._clock_ms = self.now() - self.uptime() * 1000
@@ -165,7 +158,7 @@ class Runtime:
         """
         while True:
             while ref in self._deleting:
-                await self._deleting[ref].wait()
+                await asyncio.wait([self._deleting[ref]])
             found = self._conversations.get(ref)
             if found is not None:
                 found.used_at = self.uptime()
@@ -175,7 +168,7 @@ class Runtime:
             if loading is None:
                 self._make_room()
                 loading = self._loading[ref] = asyncio.get_running_loop().create_future()
-                self._spawn_load(ref, loading)
+                self.spawn(partial(self._load, ref, loading))
             self._expected[ref] += 1
             try:
                 await asyncio.shield(loading)
@@ -187,8 +180,8 @@ class Runtime:
     async def begin_ephemeral(self, namespace: str) -> Conversation:
         """A new conversation that is not kept; whoever begins it deletes it. Raises as :meth:`open`."""
         ref = ConversationRef(namespace, new_id(EPHEMERAL.rstrip("_")))
-        self.ephemerals.begin(ref)
-        return await self.open(ref)
+        with self.ephemerals.begun(ref):
+            return await self.open(ref)
 
     def store_of(self, ref: ConversationRef) -> Store:
         """The log that the conversation is in."""
@@ -198,9 +191,6 @@ class Runtime:
     def closing(self) -> bool:
         """Whether the server has let go of its conversations, for the next one to take up."""
         return self._closing
-
-    def _spawn_load(self, ref: ConversationRef, loading: asyncio.Future[None]) -> None:
-        self.spawn(lambda: self._load(ref, loading))
 
     def _make_room(self) -> None:
         """Let the conversation go that has been idle longest, if as many are in memory as may be."""
@@ -331,13 +321,20 @@ class Runtime:
         Raises :class:`StoreError`, with the conversation as it was, but for what was at work having been cut short.
         """
         while ref in self._deleting:
-            await self._deleting[ref].wait()
-        over = self._deleting[ref] = asyncio.Event()
+            await asyncio.wait([self._deleting[ref]])
+        outcome = self._deleting[ref] = asyncio.get_running_loop().create_future()
+        self.spawn(partial(self._delete_for, ref, outcome))
+        return await asyncio.shield(outcome)  # whoever waits may go: what was begun is seen to its end
+
+    async def _delete_for(self, ref: ConversationRef, outcome: asyncio.Future[bool]) -> None:
         try:
-            return await self._delete(ref)
+            outcome.set_result(await self._delete(ref))
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            outcome.set_exception(error)
+            outcome.exception()
         finally:
             del self._deleting[ref]
-            over.set()
+            outcome.cancel()
 
     async def _delete(self, ref: ConversationRef) -> bool:
         loading = self._loading.get(ref)
@@ -345,8 +342,7 @@ class Runtime:
             await asyncio.wait([loading])
         conversation = self._conversations.get(ref)
         if conversation is not None:
-            if conversation.session.state.epoch is None:
-                await self.ephemerals.over(ref)
+            if conversation.session.state.epoch is None and not is_ephemeral(ref):
                 return False
             conversation.freeze()
             for work in [self._work[run_id] for run_id in conversation.session.state.runs if run_id in self._work]:
@@ -369,8 +365,7 @@ class Runtime:
     async def _remove(self, ref: ConversationRef) -> bool:
         """Files first: what comes after under the same name must not find them. Raises :class:`StoreError`, with
         everything as it was."""
-        if not is_ephemeral(ref) or await anyio.to_thread.run_sync(self.directory.has_files, ref):
-            self._sweep_soon.set()
+        leaves = not is_ephemeral(ref) or await anyio.to_thread.run_sync(self.directory.has_files, ref)
         try:
             await anyio.to_thread.run_sync(self.directory.set_aside, ref)
         except OSError as error:
@@ -386,6 +381,8 @@ class Runtime:
         except OSError as error:  # set aside they are already, for nobody to find
             log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
         self._drops.pop(ref, None)
+        if leaves:
+            self._sweep_soon.set()
         return existed
 
     # -- what conversations ask for --------------------------------------------------------------------

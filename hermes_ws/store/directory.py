@@ -83,8 +83,9 @@ class Folders:
         return (path for path in _entries(self.root / _POOLS) if path.is_dir())
 
     def unbegun(self) -> Iterator[Path]:
-        """Folders of images that were made before their conversation."""
-        return (path for path in _entries(self.root / _IMAGES) if not path.name.endswith(_ASIDE) and _waits(path))
+        """Folders of images that were made before their conversation. Those of one that is not kept go with it."""
+        ours = (path for path in _entries(self.root / _IMAGES) if not path.name.endswith((_ASIDE, _PASSING)))
+        return (path for path in ours if _waits(path))
 
     def _own(self, name: str) -> Path:
         """A folder of ours that nobody else may look into, also where the directory is somebody else's."""
@@ -133,7 +134,7 @@ class Folders:
         there are some in use."""
         left = [p for kind in _KINDS for p in _entries(self.root / kind) if _PASSING in p.name]
         for path in left:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # what cannot be moved is no reason not to start
                 self.to_trash(path)
         return len(left)
 

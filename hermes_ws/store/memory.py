@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, islice
 
@@ -45,7 +45,6 @@ class _Conversation:
     interactions: dict[str, InteractionRow] = field(default_factory=dict[str, InteractionRow])
     commands: dict[tuple[str, str], CommandRow] = field(default_factory=dict[tuple[str, str], CommandRow])
     secrets: dict[str, SecretRow] = field(default_factory=dict[str, SecretRow])
-    records: dict[tuple[str, str], RecordRow] = field(default_factory=dict[tuple[str, str], RecordRow])
 
     def weight(self) -> Freed:
         """What all its events come to."""
@@ -58,6 +57,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._conversations: dict[ConversationRef, _Conversation] = {}
         self._rules: dict[str, tuple[ConversationRef, RuleRow]] = {}
+        self._records: dict[tuple[str, str, str], tuple[ConversationRef, RecordRow]] = {}
         self._tombstones: list[tuple[ConversationRef, Freed]] = []
         self._queue: list[Append] = []
 
@@ -93,7 +93,7 @@ class MemoryStore:
         kept.interactions |= {row.interaction_id: row for row in batch.interactions}
         kept.commands |= {(row.principal, row.command_id): row for row in batch.commands}
         kept.secrets |= {row.name: row for row in batch.secrets}
-        kept.records |= {(row.kind, row.record_id): row for row in batch.records}
+        self._records |= {(batch.ref.namespace, *row[:2]): (batch.ref, row) for row in batch.records}
         for row in [row for row in kept.secrets.values() if row.data is None]:
             del kept.secrets[row.name]
         self._rules |= {row.rule_id: (batch.ref, row) for row in batch.rules}
@@ -210,29 +210,25 @@ class MemoryStore:
         return RunPage(page, cursor_of(page[-1][1].updated_at, page[-1][1].run_id) if len(lines) > limit else None)
 
     async def record(self, namespace: str, kind: str, record_id: str) -> tuple[ConversationRef, RecordRow] | None:
-        found = ((ref, kept.records.get((kind, record_id))) for ref, kept in self._conversations.items())
-        return next(((ref, row) for ref, row in found if row is not None and ref.namespace == namespace), None)
+        return self._records.get((namespace, kind, record_id))
 
     async def records(self, ref: ConversationRef, kind: str) -> list[RecordRow]:
-        kept = self._conversations.get(ref)
-        rows = [row for row in kept.records.values() if row.kind == kind] if kept else []
+        rows = [row for owner, row in self._records.values() if owner == ref and row.kind == kind]
         return sorted(rows, key=lambda row: (row.created_at, row.record_id))
 
     async def forget_record(self, namespace: str, kind: str, record_id: str) -> bool:
-        found = await self.record(namespace, kind, record_id)
-        if found is None:
-            return False
-        del self._conversations[found[0]].records[kind, record_id]
-        return True
+        self._commit()
+        return self._records.pop((namespace, kind, record_id), None) is not None
 
     async def forget_records(self, kind: str, before: int) -> int:
-        count = 0
-        for kept in self._conversations.values():
-            old = [key for key, row in kept.records.items() if row.kind == kind and row.created_at < before]
-            for key in old:
-                del kept.records[key]
-            count += len(old)
-        return count
+        self._commit()
+        return self._drop_records(lambda owner, row: row.kind == kind and row.created_at < before)
+
+    def _drop_records(self, which: Callable[[ConversationRef, RecordRow], bool]) -> int:
+        old = [key for key, one in self._records.items() if which(*one)]
+        for key in old:
+            del self._records[key]
+        return len(old)
 
     async def delete(self, ref: ConversationRef) -> bool:
         self._commit()
@@ -240,6 +236,7 @@ class MemoryStore:
         if kept is None:
             return False
         self._forget_rules(self._rules_of(ref))
+        self._drop_records(lambda owner, row: owner == ref)
         self._tombstones.append((ref, kept.weight()))
         return True
 

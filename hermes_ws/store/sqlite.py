@@ -93,8 +93,11 @@ _HEAD = "max(head, coalesce((SELECT max(seq) FROM events WHERE conversation = ke
 _RUNS = "SELECT run_id, status, options, updated_at FROM runs"
 _RUNS_WITH_OWNERS = """
 SELECT c.namespace, c.id, run_id, status, options, updated_at
-FROM runs r JOIN conversations c ON c.key = r.conversation WHERE c.namespace = ?
+FROM runs r CROSS JOIN conversations c ON c.key = r.conversation WHERE c.namespace = ?
 """
+RUNS_PAGE: Final = f"""
+{_RUNS_WITH_OWNERS} AND (updated_at, run_id) < (?, ?) ORDER BY updated_at DESC, run_id DESC LIMIT ?
+"""  # CROSS, so that runs are gone through in their order, by an index, and not sorted for each page
 _RECORDS = "SELECT kind, record_id, created_at, data FROM records"
 _LINE = f"""
 SELECT epoch, floor, {_HEAD}, bytes + coalesce(
@@ -299,14 +302,7 @@ class SqliteStore:
 
     async def runs(self, namespace: str, *, limit: int, cursor: str | None) -> RunPage:
         at, run_id = position_of(cursor) if cursor is not None else (2**62, "")
-        rows = await self._all(
-            f"""{_RUNS_WITH_OWNERS} AND (updated_at, run_id) < (?, ?)
-            ORDER BY updated_at DESC, run_id DESC LIMIT ?""",
-            namespace,
-            at,
-            run_id,
-            limit + 1,
-        )
+        rows = await self._all(RUNS_PAGE, namespace, at, run_id, limit + 1)
         page = [_with_owner(row) for row in rows[:limit]]
         return RunPage(page, cursor_of(page[-1][1].updated_at, page[-1][1].run_id) if len(rows) > limit else None)
 
