@@ -8,10 +8,14 @@ import msgspec
 
 from hermes_ws.ranges import AtLeastOne, Pause, Seconds, WholeSeconds
 
-__all__ = ["RESPONSE", "CompatSettings"]
+__all__ = ["REQUEST", "RESPONSE", "CompatSettings"]
 
 RESPONSE: Final = "response"
 """The kind of the records that say what a response was asked for."""
+REQUEST: Final = "request"
+"""The kind of the records that say what a request with an ``Idempotency-Key`` came to."""
+_REQUESTS_S: Final = 86_400
+"""As long as commands are remembered by their ids."""
 
 
 class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,8 +36,12 @@ class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Most function tools in one request."""
     messages: AtLeastOne = 10_000
     """Most messages, or items, in one request."""
+    replay_s: Seconds = 300.0
+    """How long the answer to a request outside of any conversation is kept in memory, for its `Idempotency-Key`."""
+    replay_bytes: AtLeastOne = 8_388_608
+    """All those answers together; the oldest are forgotten first."""
 
     @property
     def records_retention_s(self) -> dict[str, int]:
         """How long records of each kind stay that go before their conversation."""
-        return {RESPONSE: self.responses_retention_s}
+        return {RESPONSE: self.responses_retention_s, REQUEST: _REQUESTS_S}

@@ -39,7 +39,7 @@ from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.toolbox import Toolbox
 from hermes_ws.scrub import Flow
 from hermes_ws.session import Session
-from hermes_ws.store.directory import DataDirectory
+from hermes_ws.store.directory import DataDirectory, is_ephemeral
 from hermes_ws.tools.base import Tool, ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.output import OutputKeeper
 from hermes_ws.tools.registry import validate_arguments
@@ -236,6 +236,9 @@ class Call(ToolContext):
 
     def _question(self, tool: ToolDescription, judgement: policy.Judgement) -> Ask:
         settings = self._workshop.permissions.approvals
+        options = policy.approval_options(tool, self._arguments, settings, self._place)
+        if is_ephemeral(self._conversation.ref):  # what it remembers goes with it
+            options = [option for option in options if option.scope != "always"]
         command = self._arguments.get("command") if policy.qualified(tool) == policy.TERMINAL else None
         return Ask(
             kind="approval",
@@ -249,7 +252,7 @@ class Call(ToolContext):
                 arguments=self._arguments,
                 risk=judgement.risk,
             ),
-            options=policy.approval_options(tool, self._arguments, settings, self._place),
+            options=options,
             editable=True,
             digest=policy.digest(self._arguments),
             on_expire=OnExpire(option="deny"),

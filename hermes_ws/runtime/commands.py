@@ -45,6 +45,7 @@ from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.runtime import Runtime, new_id
 from hermes_ws.store.base import CommandRow, ConversationRef, RecordRow
+from hermes_ws.store.directory import is_ephemeral
 from hermes_ws.tools.registry import validate_arguments
 from hermes_ws.validation import too_deep
 
@@ -327,9 +328,13 @@ async def _edited_tool(runtime: Runtime, conversation: Conversation, asked: Inte
 
 async def _revoke(conversation: Conversation, command: ApprovalsRevoke, caller: Caller, reply: Reply) -> None:
     rules = await standing_rules(conversation, principal=caller.principal.name)
-    if command.rule_id not in {rule.rule_id for rule in rules}:
+    found = next((rule for rule in rules if rule.rule_id == command.rule_id), None)
+    if found is None:
         message = f"there is no remembered approval {command.rule_id[:80]!r} here; approvals.list has them"
         raise CommandError("not_found", message, path="$.rule_id")
+    if found.scope == "always" and is_ephemeral(conversation.ref):
+        message = "an approval for always is revoked in a conversation that is kept"
+        raise CommandError("unsupported", message, path="$.rule_id")
     conversation.rules.pop(command.rule_id, None)
     decision = Decision(result={"rule_id": command.rule_id})
     conversation.accept(command, caller, decision, reply, revoked=[command.rule_id])
