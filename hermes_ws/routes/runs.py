@@ -1,0 +1,144 @@
+"""``/v1/runs``: runs as hermes-agent's clients start and watch them.
+
+A run is found by its id alone, whatever conversation it is in and whoever began it there. What is told of it is read
+off the log each time: by any number of readers, from any point, after its end and after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hermes_ws.compat.errors import ApiError
+from hermes_ws.compat.runs import RunEvents, sse
+from hermes_ws.compat.runs_request import RunRequest, run_request
+from hermes_ws.compat.runs_types import RunList, RunObject
+from hermes_ws.protocol.commands import RunStart
+from hermes_ws.routes import runs_control
+from hermes_ws.routes.context import Api, Route, json_response
+from hermes_ws.routes.once import Once, once
+from hermes_ws.routes.run_log import Found, finals, find, named, run_object
+from hermes_ws.routes.streams import KEEPALIVE
+from hermes_ws.routes.values import count
+from hermes_ws.runtime.commands import Beside
+from hermes_ws.runtime.principal import Caller
+from hermes_ws.runtime.runtime import new_id
+
+__all__ = ["ROUTES"]
+
+_DEFAULT_RUNS: Final = 20
+_SCANNED: Final = 2_000
+"""Runs that a filtered page looks at; then it says where to go on."""
+_CLOSED: Final = b": stream closed\n\n"
+
+
+# -- starting ------------------------------------------------------------------------------------------
+
+
+async def start(api: Api, request: Request) -> Response:
+    """Begin a run, and answer at once."""
+    caller = api.caller(request)
+    body = await api.json(request)
+    asked = run_request(body)
+    caller.check(RunStart(input=asked.said))
+    async with once(api, caller, request, body) as this:
+        if this.earlier is not None:
+            found = await find(api, caller, this.earlier["run_id"])
+            return this.replay(202, {"status": (await run_object(api, found)).status})
+        return await _start(api, caller, asked, this)
+
+
+async def _start(api: Api, caller: Caller, asked: RunRequest, this: Once) -> Response:
+    agent = None if asked.model in (None, api.settings.server.model_name) else api.agent(caller, asked.model)
+    run_id = new_id("run")
+    conversation = await api.open(api.ref(caller, asked.session_id or run_id))
+    with conversation.held():
+        begun = conversation.session.state.epoch is not None
+        answer = {"run_id": run_id, "session_id": conversation.ref.conversation_id}
+        await api.begin(
+            conversation,
+            caller,
+            [] if begun else asked.past,  # what was said in a session is in its log: it is not said once more
+            asked.said,
+            agent=agent,
+            instructions=asked.instructions,
+            beside=Beside(run_id=run_id, records=this.records(answer)),
+            tools=asked.tools,
+            metadata=asked.metadata,
+        )
+        status = "queued" if run_id in conversation.session.state.queue else "started"
+    told = {**answer, "status": status, "history": "session" if begun else asked.source, "replayed": False}
+    return json_response(told, 202, {"X-Hermes-Session-Id": answer["session_id"]})
+
+
+# -- looking -------------------------------------------------------------------------------------------
+
+
+async def get(api: Api, request: Request) -> Response:
+    """A run as it is now."""
+    _, found = await named(api, request)
+    return json_response(await run_object(api, found))
+
+
+async def listed(api: Api, request: Request) -> Response:
+    """Runs, the one that something happened to last first."""
+    caller = api.caller(request)
+    query = request.query_params
+    limit = min(max(count(query.get("limit"), "limit", _DEFAULT_RUNS), 1), api.settings.limits.page_conversations)
+    status, session_id = query.get("status"), query.get("session_id")
+    cursor = query.get("after") or query.get("cursor") or None
+    runs: list[RunObject] = []
+    scanned, following = 0, True
+    while following and len(runs) < limit and scanned < _SCANNED:
+        try:
+            page = await api.runtime.store.runs(caller.principal.namespace, limit=limit - len(runs), cursor=cursor)
+        except ValueError as error:
+            raise ApiError(400, "invalid_value", f"`after`: {error}", param="after") from None
+        for ref, row in page.lines:
+            if caller.principal.may_open(ref.conversation_id) and session_id in (None, "", ref.conversation_id):
+                run = await run_object(api, Found(ref, row))
+                runs += [run] if status in (None, "", run.status) else []
+        scanned += len(page.lines)
+        cursor, following = page.next, page.next is not None
+    return json_response(RunList(object="list", data=runs, has_more=following, next=cursor))
+
+
+async def events(api: Api, request: Request) -> Response:
+    """The run's events as they come, and those that have been."""
+    _, found = await named(api, request)
+    given = request.query_params.get("after") or request.headers.get("last-event-id")
+    after = count(given, "after" if "after" in request.query_params else "Last-Event-ID", 0)
+    return api.sse(_stream(api, found, after), headers={"X-Hermes-Session-Id": found.ref.conversation_id})
+
+
+async def _stream(api: Api, found: Found, after: int) -> AsyncGenerator[bytes]:
+    projection = RunEvents(found.row.run_id, found.ref.conversation_id)
+    if after >= found.first_seq:
+        async with aclosing(finals(api, found, after)) as seen:
+            async for past in seen:
+                projection.skip(past)
+    if not projection.done:
+        since = max(after, found.first_seq - 1)
+        async with aclosing(api.follow(found.ref, since, found.row.run_id)) as following:
+            async for event in following:
+                if event is None:
+                    yield KEEPALIVE
+                elif frames := projection.feed(event):
+                    yield sse(event.seq, frames)
+                if projection.done:
+                    break
+    if projection.done:
+        yield _CLOSED
+
+
+ROUTES: Final[list[Route]] = [
+    ("POST", "/v1/runs", start),
+    ("GET", "/v1/runs", listed),
+    ("GET", "/v1/runs/{run_id}", get),
+    ("GET", "/v1/runs/{run_id}/events", events),
+    *runs_control.ROUTES,
+]
