@@ -40,7 +40,7 @@ from hermes_ws.compat.responses_types import (
     TextDone,
 )
 from hermes_ws.protocol import events as ev
-from hermes_ws.protocol.values import Usage
+from hermes_ws.protocol.values import ErrorInfo, Usage
 
 __all__ = ["ResponseProjection", "usage_of"]
 
@@ -49,6 +49,7 @@ _End = Literal["response.completed", "response.failed", "response.incomplete"]
 
 _CODES: Final = {"model_rate_limited": "rate_limit_exceeded", "context_length": "context_length_exceeded"}
 """Error codes that OpenAI has too; every other failure is a ``server_error``."""
+_STEERED: Final = IncompleteDetails(reason="steered")
 _INCOMPLETE: Final[dict[str, Literal["max_output_tokens", "max_messages", "content_filter"]]] = {
     "length": "max_output_tokens",
     "max_steps": "max_messages",
@@ -79,17 +80,20 @@ class ResponseProjection:
         after: int = 0,
         *,
         skip_steps: int = 0,
+        until: int | None = None,
         answers: Iterable[str] = (),
         own_tools: bool = True,
     ) -> None:
         """``opening`` is the response as asked for, ``answers`` the ids of the interactions that its request answers.
-        ``skip_steps``: so many of the run's steps are history that the client brought along. Without ``own_tools`` the
-        items of calls that are executed here are left out, for clients that would execute whatever they see called.
+        ``skip_steps``: so many of the run's steps are history that the client brought along; ``until``: with this event
+        another response takes over. Without ``own_tools`` the items of calls that are executed here are left out, for
+        clients that would execute whatever they see called.
         """
         self._opening = opening
         self._run_id = run_id
         self._after = after
         self._skip_steps = skip_steps
+        self.until = until
         self._answers = frozenset(answers)
         self._own_tools = own_tools
         self._slots: list[_Slot] = []
@@ -99,6 +103,8 @@ class ResponseProjection:
         self._under_way: set[str] = set()
         self._asked: dict[str, ev.InteractionRequested] = {}
         self._answered_calls: set[str] = set()
+        self.failure: ErrorInfo | None = None
+        """Why the run failed, if it did."""
         self._usage = Usage.zero()
         self._status: ResponseStatus = opening.status
         self._ending: dict[str, Any] = {}
@@ -135,6 +141,9 @@ class ResponseProjection:
             self._skip_steps -= bool(self._skip_steps) and isinstance(event, ev.StepCompleted)
             return []
         self._open(queued=isinstance(event, ev.RunQueued))
+        if self.until is not None and event.seq >= self.until:
+            self._end("response.incomplete", "incomplete", event.ts, incomplete_details=_STEERED)
+            return self._take()
         self._project(event)
         if isinstance(event, ev.InteractionRequested | ev.ToolCompleted) and not self.done and self._waits():
             self._end("response.completed", "completed", event.ts)
@@ -226,6 +235,7 @@ class ResponseProjection:
 
     def _run_is_over(self, event: ev.RunCompleted | ev.RunFailed | ev.RunCancelled) -> None:
         if isinstance(event, ev.RunFailed):
+            self.failure = event.error
             self._fail(_CODES.get(event.error.code, "server_error"), event.error.message, event.ts)
         elif isinstance(event, ev.RunCancelled):
             self._end("response.incomplete", "cancelled", event.ts)

@@ -24,6 +24,7 @@ from hermes_ws.compat.responses_types import (
     Reasoning,
     SummaryText,
 )
+from hermes_ws.entities import ToolCall
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.values import ContentPart, ImagePart, Input, TextPart
 
@@ -104,12 +105,12 @@ def approval_request(asked: ev.InteractionRequested) -> ApprovalRequest:
     )
 
 
-def is_clarify(started: ev.ToolStarted | None) -> bool:
+def is_clarify(started: ev.ToolStarted | ToolCall | None) -> bool:
     """Whether the call is one of the tool that asks people: then the call itself is the question."""
     return started is not None and (started.source, started.name) == ("builtin", CLARIFY)
 
 
-def answer_key(asked: ev.InteractionRequested, started: ev.ToolStarted | None) -> str:
+def answer_key(asked: ev.InteractionRequested, started: ev.ToolStarted | ToolCall | None) -> str:
     """The ``call_id`` that an answer to this names; ``started`` is the call that waits for it, if one does. For an
     approval, the ``approval_request_id``."""
     itself = asked.kind == "client_tool" or (asked.kind == "clarify" and is_clarify(started))

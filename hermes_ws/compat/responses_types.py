@@ -1,4 +1,4 @@
-"""Shapes of OpenAI's Responses API that this server sends: the response, its items, the events of its stream.
+"""Shapes of OpenAI's Responses API: the request, the response, its items, the events of its stream.
 
 Sources: the Open Responses specification (2026-04-24) and OpenAI's API reference. Where one of them demands a field
 and the other allows null, the field has a value; every field that either demands is on the wire, null where there is
@@ -7,7 +7,7 @@ nothing to say. Times are Unix seconds here.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,7 @@ __all__ = [
     "ArgumentsDone",
     "ContentPartEvent",
     "ConversationId",
+    "CreateResponse",
     "FunctionCall",
     "FunctionCallOutput",
     "IncompleteDetails",
@@ -28,6 +29,7 @@ __all__ = [
     "Item",
     "ItemStatus",
     "LifecycleEvent",
+    "Metadata",
     "OutputItem",
     "OutputItemEvent",
     "OutputMessage",
@@ -43,6 +45,7 @@ __all__ = [
     "SummaryDone",
     "SummaryPartEvent",
     "SummaryText",
+    "TextConfig",
     "TextDelta",
     "TextDone",
 ]
@@ -56,6 +59,87 @@ ResponseStatus: TypeAlias = Literal["queued", "in_progress", "completed", "faile
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True):
     """Base of everything here: immutable, and every field is on the wire."""
+
+
+# -- the request ---------------------------------------------------------------------------------------
+
+_Penalty: TypeAlias = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Metadata: TypeAlias = Annotated[
+    dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
+    msgspec.Meta(max_length=16),
+]
+"""The client's own: 16 pairs, keys of up to 64 characters, values of up to 512."""
+
+
+class TextConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The form of what is said."""
+
+    format: dict[str, Any] | None = None
+    """``text`` (the default), ``json_object``, or ``json_schema`` with ``name`` and ``schema``."""
+    verbosity: str | None = None
+    """Passed on to the model."""
+
+
+class CreateResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``POST /v1/responses``, and what ``response.create`` has at the socket. Fields that are not here are
+    ignored; null is the same as leaving a field out."""
+
+    input: str | list[dict[str, Any]] | None = None
+    """What is said, or items: messages, calls and their outputs, answers to approval requests, references to items."""
+    model: str | None = None
+    """An agent's name, as ``GET /v1/models`` lists them. Default: the server's default agent."""
+    instructions: str | None = None
+    """Added to the agent's own, for this response only."""
+    previous_response_id: str | None = None
+    """Go on from this response. Not with ``conversation``."""
+    conversation: str | dict[str, Any] | None = None
+    """The conversation to go on in: its id, or ``{"id"}``. An id that begins with ``conv_`` has to be there; any other
+    one is begun by its first use."""
+    conversation_history: list[dict[str, Any]] | None = None
+    """Messages that come before ``input``, as hermes-agent takes them."""
+    background: bool | None = None
+    """Answer at once, and go on without anybody listening."""
+    store: bool | None = None
+    """False: nothing is kept. Default: true."""
+    stream: bool | None = None
+    """Server-sent events, as the response grows."""
+    generate: bool | None = None
+    """False, at the socket: take the input, and say nothing yet."""
+    tools: list[dict[str, Any]] | None = None
+    """Functions that the client executes. Tools that OpenAI executes are ignored: the agent has its own."""
+    tool_choice: str | dict[str, Any] | None = None
+    """``auto``, ``none``, ``required``, one function, or ``allowed_tools``."""
+    parallel_tool_calls: bool | None = None
+    """Passed on to the model."""
+    max_tool_calls: _Count | None = None
+    """Echoed."""
+    max_output_tokens: _Count | None = None
+    """Bound on the tokens of one model call."""
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    """Passed on to the model."""
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """Passed on to the model."""
+    presence_penalty: _Penalty | None = None
+    """Passed on to the model."""
+    frequency_penalty: _Penalty | None = None
+    """Passed on to the model."""
+    text: TextConfig | None = None
+    """The form of what is said."""
+    reasoning: dict[str, Any] | None = None
+    """``effort`` is passed on to the model."""
+    truncation: Literal["auto", "disabled"] | None = None
+    """Echoed: agents see to their context themselves."""
+    metadata: Metadata | None = None
+    """The client's own."""
+    prompt: dict[str, Any] | None = None
+    """Templates are kept nowhere here: refused."""
+    user: str | None = None
+    """Passed on to the model."""
+    safety_identifier: str | None = None
+    """Echoed."""
+    prompt_cache_key: str | None = None
+    """Echoed."""
 
 
 # -- content -------------------------------------------------------------------------------------------
@@ -246,8 +330,9 @@ class ResponseError(_Shape, frozen=True, kw_only=True):
 class IncompleteDetails(_Shape, frozen=True, kw_only=True):
     """Why a response is incomplete."""
 
-    reason: Literal["max_output_tokens", "max_messages", "content_filter"]
-    """``max_messages``: the bound on model calls in one run."""
+    reason: Literal["max_output_tokens", "max_messages", "content_filter", "steered"]
+    """``max_messages``: the bound on model calls in one run; ``steered``: something was said to the run at the socket,
+    and the next response goes on with it."""
 
 
 class ConversationId(_Shape, frozen=True, kw_only=True):
