@@ -259,6 +259,15 @@ def test_calls_of_tools_that_are_gone_have_a_name_that_no_other_has() -> None:
     assert names.meant("old__find") == "mcp:old/find"
 
 
+def test_a_call_that_a_client_tells_of_is_one_of_the_tool_with_that_name() -> None:
+    told = [call(name="terminal", source="client"), call(name="find", source="client"), call(name="x", source="client")]
+    names = FunctionNames([tool("terminal"), tool("find", "mcp:a"), tool("find", "mcp:b")], [step("", *told)])
+    assert [names.of(made) for made in told] == ["terminal", "find", "x"]
+    assert names.meant("terminal") == "terminal"
+    both = FunctionNames([tool("terminal"), tool("terminal", "client")], [step("", *told)])
+    assert both.of(told[0]) == "client__terminal"
+
+
 def test_a_name_that_nobody_gave_goes_through_as_it_is() -> None:
     assert FunctionNames([tool("find", "mcp:a")], []).meant("seek and destroy") == "seek and destroy"
 

@@ -78,7 +78,8 @@ class DemoModel(Model):
                     case TextDelta(text) | ReasoningDelta(text):
                         left = most - written
                         written += min(left, len(text))
-                        yield part if len(text) <= left else type(part)(text[:left])
+                        if left:
+                            yield type(part)(text[:left])
                         if len(text) > left:
                             yield Finish("length", _usage(request, written))
                             return

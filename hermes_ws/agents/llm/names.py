@@ -5,6 +5,8 @@ keeps its bare name where that is valid and no other tool has it (a built-in one
 ``SERVER__name``, with what is not allowed made ``_``, and a short hash at the end where that is too long or taken.
 
 Calls of the history are named by the same table, whether their tool is still there or not: those on offer choose first.
+A client that brings a history along tells of all calls as if they were of its own functions; one that has the name of a
+tool on offer was a call of that.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ class FunctionNames:
         self._tools: dict[str, _Key] = {}
         self._assign({(tool.source, tool.name) for tool in tools})
         made = [call for entry in history if isinstance(entry, AssistantTurn) for call in entry.calls]
-        self._assign({(call.source, call.name) for call in made} - self._functions.keys())
+        gone = {(call.source, call.name) for call in made} - self._functions.keys()
+        told = {key for key in gone if key[0] == "client" and key[1] in self._tools}
+        self._functions |= {key: key[1] for key in told}
+        self._assign(gone - told)
 
     def of(self, tool: ToolDescription | CallMade) -> str:
         """What the endpoint calls this tool."""
