@@ -8,20 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeGuard, cast
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
-import msgspec
-from msgspec import NODEFAULT, UNSET, inspect
-
-from hermes_ws.protocol.schema import docstrings
+from hermes_ws.compat.openapi_types import Schema, Types, leaves, reachable
 
 __all__ = ["Answer", "Body", "Header", "Operation", "Parameter", "ServerSentEvents", "openapi"]
 
-Schema = dict[str, Any]
-
-_REF: Final = "#/components/schemas/{name}"
-_NOT_A_LINE: Final = "(?!\\n)"
-"""Python's ``$`` also stands before a last line break; that of JSON Schema does not."""
 _ABOUT: Final = """\
 Every HTTP route of a hermes-ws server. Requests become commands on a conversation; its WebSocket, `/ws/{conversation}`
 (described in `/schemas/asyncapi.json`), shows the same runs as they happen, and `/v1/responses` can be spoken over a
@@ -53,7 +46,7 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerSentEvents:
-    """A stream of events. ``data`` is the type of what follows ``data:``."""
+    """A stream of events. ``data`` is the type of what follows ``data:``, where that is JSON."""
 
     data: Any
 
@@ -120,6 +113,7 @@ REFUSALS: Final[dict[int, str]] = {
     422: "What is asked for is not offered here.",
     429: "Too much at once.",
     431: "The request line and its headers are larger than the limit.",
+    500: "The agent failed at it.",
     502: "The model's endpoint cannot be used.",
     503: "The server is overloaded, or about to go down.",
     504: "It took longer than it may.",
@@ -132,9 +126,19 @@ _REQUEST_ID: Final = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-I
 _RETRY_AFTER: Final = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
 
 
-def openapi(operations: Sequence[Operation], *, version: str, tags: Mapping[str, str]) -> Schema:
-    """The whole document. ``tags`` says what the families are."""
-    types = _Types(operations)
+def openapi(
+    operations: Sequence[Operation],
+    *,
+    version: str,
+    tags: Mapping[str, str],
+    fields: Mapping[tuple[type, str], Any] = MappingProxyType({}),
+) -> Schema:
+    """The whole document. ``tags`` says what the families are.
+
+    ``fields`` are those that are read by hand: what stands in them, as a type in place of theirs, or as keywords of
+    JSON Schema beside it.
+    """
+    types = Types(_taken(operations), _given(operations), fields)
     paths: dict[str, Schema] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, types)
@@ -154,7 +158,7 @@ def openapi(operations: Sequence[Operation], *, version: str, tags: Mapping[str,
         "components": {
             "securitySchemes": _security(),
             "headers": _headers(),
-            "schemas": dict(sorted(types.components.items())),
+            "schemas": dict(sorted(reachable(paths, types.components).items())),
         },
     }
 
@@ -180,7 +184,7 @@ def _headers() -> Schema:
 # -- operations ------------------------------------------------------------------------------------------
 
 
-def _operation(operation: Operation, types: _Types) -> Schema:
+def _operation(operation: Operation, types: Types) -> Schema:
     security: list[Schema] = [{"key": []}, {"ticket": []}] if operation.ticket else [{"key": []}]
     made: Schema = {
         "operationId": operation.id,
@@ -206,7 +210,7 @@ def _answers(operation: Operation) -> dict[int, Answer]:
     return refusals | dict(operation.answers)
 
 
-def _parameter(parameter: Parameter, types: _Types) -> Schema:
+def _parameter(parameter: Parameter, types: Types) -> Schema:
     return {
         "name": parameter.name,
         "in": parameter.where,
@@ -216,7 +220,7 @@ def _parameter(parameter: Parameter, types: _Types) -> Schema:
     }
 
 
-def _body(body: Body, types: _Types) -> Schema:
+def _body(body: Body, types: Types) -> Schema:
     example = {} if body.example is None else {"example": body.example}
     return {
         "required": body.required,
@@ -224,7 +228,7 @@ def _body(body: Body, types: _Types) -> Schema:
     }
 
 
-def _answer(answer: Answer, types: _Types) -> Schema:
+def _answer(answer: Answer, types: Types) -> Schema:
     content = {media: _content(type_, types) for media, type_ in answer.types.items()}
     given = {
         header.name: {"description": header.about, "schema": types.schema(header.type)}
@@ -239,43 +243,11 @@ def _answer(answer: Answer, types: _Types) -> Schema:
     }
 
 
-def _content(type_: Any, types: _Types) -> Schema:
+def _content(type_: Any, types: Types) -> Schema:
     if isinstance(type_, ServerSentEvents):
-        about = "Server-sent events; each `data:` line is one JSON value"
-        return {"schema": {"type": "string", "description": f"{about}: {types.named(type_.data)}."}}
+        about = "Server-sent events. What follows each `data:` is JSON, as in `x-event-data`."
+        return {"schema": {"type": "string", "description": about}, "x-event-data": types.schema(type_.data)}
     return {"schema": types.schema(type_)}
-
-
-# -- schemas ---------------------------------------------------------------------------------------------
-
-
-class _Types:
-    """The schemas of every type that the operations name, and of what those are made of."""
-
-    def __init__(self, operations: Iterable[Operation]) -> None:
-        taken, given = _taken(operations), _given(operations)
-        every = [*taken, *given]
-        schemas, components = msgspec.json.schema_components(every, ref_template=_REF)
-        classes = {name: cls for cls in _classes(every) for name in (cls.__name__, _full_name(cls))}
-        renamed = {name: _short(name) for name in components}
-        requests = set(_classes(taken))
-        self.components: dict[str, Schema] = {}
-        for name, schema in components.items():
-            cls = classes[name]
-            self.components[renamed[name]] = _object(_mended(schema, renamed), cls, sent=cls not in requests)
-        self._schemas = list(zip(every, (_mended(schema, renamed) for schema in schemas), strict=True))
-
-    def schema(self, type_: Any) -> Schema:
-        """The schema of one of the types, as it stands where it is used."""
-        if isinstance(type_, dict):  # a schema already
-            return cast("Schema", type_)
-        return next(schema for known, schema in self._schemas if known == type_)
-
-    def named(self, type_: Any) -> str:
-        """The names of the types that it may be, in words."""
-        schema = self.schema(type_)
-        refs = [schema["$ref"]] if "$ref" in schema else [one["$ref"] for one in schema.get("anyOf", [])]
-        return " or ".join(f"`{ref.rpartition('/')[2]}`" for ref in refs) or "an object"
 
 
 def _taken(operations: Iterable[Operation]) -> list[Any]:
@@ -284,7 +256,7 @@ def _taken(operations: Iterable[Operation]) -> list[Any]:
     for operation in operations:
         found += [] if operation.body is None else operation.body.types.values()
         found += [parameter.type for parameter in operation.parameters]
-    return [type_ for type_ in found if not isinstance(type_, dict)]
+    return [leaf for type_ in found for leaf in leaves(type_)]
 
 
 def _given(operations: Iterable[Operation]) -> list[Any]:
@@ -295,94 +267,4 @@ def _given(operations: Iterable[Operation]) -> list[Any]:
         for answer in operation.answers.values():
             found += [type_.data if isinstance(type_, ServerSentEvents) else type_ for type_ in answer.types.values()]
             found += [header.type for header in answer.headers]
-    return [type_ for type_ in found if not isinstance(type_, dict)]
-
-
-def _classes(types: Iterable[Any]) -> list[type]:
-    """Every Struct in the types."""
-    found: dict[type, None] = {}
-    for type_ in types:
-        _find(inspect.type_info(type_), found)
-    return list(found)
-
-
-def _find(info: inspect.Type, found: dict[type, None]) -> None:
-    match info:
-        case inspect.StructType():
-            if info.cls not in found:
-                found[info.cls] = None
-                for one in info.fields:
-                    _find(one.type, found)
-        case inspect.UnionType():
-            for branch in info.types:
-                _find(branch, found)
-        case inspect.ListType():
-            _find(info.item_type, found)
-        case inspect.DictType():
-            _find(info.value_type, found)
-        case inspect.Metadata():
-            _find(info.type, found)
-        case _:
-            return
-
-
-def _full_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _short(name: str) -> str:
-    """A name that several modules have is told apart by its module's: ``chat_types.FunctionCall``."""
-    return name.removeprefix("hermes_ws.").replace("compat.", "").replace("protocol.", "").replace("_types", "")
-
-
-def _mended(schema: Any, renamed: Mapping[str, str]) -> Any:
-    """References under the names we use, and regular expressions that all engines read."""
-    prefix = _REF.format(name="")
-    if _is_list(schema):
-        return [_mended(one, renamed) for one in schema]
-    if isinstance(schema, str) and schema.startswith(prefix):
-        return prefix + renamed[schema.removeprefix(prefix)]
-    if not isinstance(schema, dict):
-        return schema
-    mended = {
-        key: _mended(value, renamed)
-        for key, value in cast("Schema", schema).items()
-        if key != "title" or not isinstance(value, str)  # a field of that name is none
-    }
-    if isinstance(mended.get("pattern"), str):
-        mended["pattern"] = mended["pattern"].replace(_NOT_A_LINE, "")
-    if mended.get("default", "") is None:
-        del mended["default"]
-    return mended
-
-
-def _is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
-def _object(schema: Schema, cls: type, *, sent: bool) -> Schema:
-    """The schema of a Struct, with what its fields are for; if it is only ever sent, what is always there is
-    required."""
-    info = inspect.type_info(cls)
-    assert isinstance(info, inspect.StructType)
-    properties: Schema = schema.get("properties", {})
-    for one in info.fields:
-        about = docstrings.of_field(cls, one.name)
-        if about:
-            properties[one.encode_name] = {**properties[one.encode_name], "description": about}
-    always = [one.encode_name for one in info.fields if _always_there(one, cls)] if sent else []
-    tag = [info.tag_field] if info.tag_field else []
-    required = list(dict.fromkeys([*tag, *schema.get("required", []), *always]))
-    made = {**schema, "description": docstrings.of_class(cls), "properties": properties}
-    return made | ({"required": required} if required else {})
-
-
-def _always_there(one: inspect.Field, cls: type) -> bool:
-    if one.required:
-        return True
-    omits = cls.__struct_config__.omit_defaults  # type: ignore[attr-defined]
-    return (
-        not omits
-        and one.default is not UNSET
-        and (one.default is not NODEFAULT or one.default_factory is not NODEFAULT)
-    )
+    return [leaf for type_ in found for leaf in leaves(type_)]

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from hermes_ws.compat.openapi import Answer, Body, Header, Operation, Parameter
-from hermes_ws.protocol.commands import Command
+from hermes_ws.compat.openapi_types import AnyOf, ListOf
+from hermes_ws.protocol.commands import Command, RunStart
 from hermes_ws.protocol.control import Error, Ok
 from hermes_ws.protocol.resources import ConversationList, EventPage, StoredBlob, TicketGrant, TicketRequest
-from hermes_ws.protocol.values import ConversationId
+from hermes_ws.protocol.values import ContentPart, ConversationId
 
-__all__ = ["OPERATIONS"]
+__all__ = ["FIELDS", "OPERATIONS"]
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**15 - 1)]
 _Cursor = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}-")]
@@ -20,7 +21,6 @@ _Text: Final = {"type": "string"}
 _Binary: Final[dict[str, Any]] = {}
 """OpenAPI 3.1: bytes have no schema."""
 _IMAGES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
-_NOTHING_SAID: Final = "Where there is a gap, the next number is the one to ask for."
 
 _CONVERSATION: Final = Parameter(
     name="conversation_id", where="path", type=ConversationId, about="The conversation. `new`: the server chooses."
@@ -203,3 +203,8 @@ OPERATIONS: Final = (
         key=False,
     ),
 )
+FIELDS: Final[dict[tuple[type, str], Any]] = {
+    (RunStart, "input"): AnyOf((Annotated[str, msgspec.Meta(min_length=1)], ListOf(ContentPart, least=1))),
+    (TicketRequest, "conversation"): {"pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
+}
+"""What their types do not say of fields."""

@@ -1,0 +1,335 @@
+"""OpenAI's routes, for the OpenAPI document: chat completions, responses, conversations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, get_args
+
+import msgspec
+
+from hermes_ws.compat.chat_types import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
+from hermes_ws.compat.conversations import (
+    Conversation,
+    ConversationCreate,
+    ConversationDeleted,
+    ConversationUpdate,
+    ItemsCreate,
+)
+from hermes_ws.compat.item_lists import ItemPage
+from hermes_ws.compat.openapi import Answer, Body, Header, Operation, Parameter, ServerSentEvents
+from hermes_ws.compat.openapi_bodies import (
+    INPUT,
+    ITEMS,
+    MESSAGES,
+    TOOLS,
+    AllowedFunctions,
+    FunctionChoice,
+    ResponseFunctionChoice,
+)
+from hermes_ws.compat.openapi_types import AnyOf, ListOf
+from hermes_ws.compat.responses_types import CreateResponse, Item, Response, StreamEvent
+from hermes_ws.protocol.values import ConversationId
+
+__all__ = ["ERROR", "FIELDS", "IDEMPOTENT", "JOINED", "OPERATIONS", "REPLAYED", "ErrorEnvelope"]
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong."""
+
+    message: str
+    """For people: what is wrong, and what would be right."""
+    type: str
+    """Whose fault it is: ``invalid_request_error``, ``authentication_error``, ``server_error`` and such."""
+    param: str | None
+    """The field that is wrong, if it is one."""
+    code: str
+    """For programs."""
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+    """A refusal, as OpenAI's clients expect it."""
+
+    error: ErrorInfo
+    """What is wrong."""
+
+
+class ResponseDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """That a response was deleted."""
+
+    id: str
+    """Its id."""
+    object: Literal["response"]
+    """Always ``response``."""
+    deleted: bool
+    """Always true."""
+
+
+ERROR: Final = ErrorEnvelope
+IDEMPOTENT: Final = Parameter(
+    name="Idempotency-Key",
+    where="header",
+    type=Annotated[str, msgspec.Meta(min_length=1, max_length=255)],
+    about="Sent again under its key, a request is answered again and done once; another body under it is refused.",
+)
+REPLAYED: Final = Header(name="Idempotency-Replayed", about="`true`: this was answered before, and not done again.")
+JOINED: Final = (
+    Header(name="X-Hermes-Conversation-Id", about="The conversation: `/ws/{id}` is its socket."),
+    Header(name="X-Hermes-Session-Id", about="The same, as hermes-agent calls it."),
+)
+_RUN: Final = Header(name="X-Hermes-Run-Id", about="The run that answered: `/v1/runs/{run_id}`.")
+_RUN_REFUSALS: Final = (404, 409, 429, 500, 502, 504, 507)
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+
+
+def _joining(name: str, about: str) -> Parameter:
+    return Parameter(name=name, where="header", type=ConversationId, about=about)
+
+
+# -- chat completions ----------------------------------------------------------------------------------
+
+_CHAT: Final = Operation(
+    method="POST",
+    path="/v1/chat/completions",
+    id="createChatCompletion",
+    tag="chat",
+    summary="A run as a chat completion, whole or streamed",
+    about="""Without a conversation the request is a whole in itself, and nothing of it is kept. With one, only the last
+        message counts: the past is in the conversation. Calls of the client's `tools` end the answer; the next request
+        brings what they came to. The agent's own tools run here; a stream tells of them in `event:
+        hermes.tool.progress`.""",
+    parameters=(
+        _joining("X-Hermes-Conversation-Id", "The conversation to speak in. `new`: one that is kept, of its own."),
+        _joining("X-Hermes-Session-Id", "The same, as hermes-agent calls it."),
+        Parameter(
+            name="X-Hermes-Tool-Progress",
+            where="header",
+            type=str,
+            about="`off`: no named events in the stream, for clients that take every line for a chunk.",
+        ),
+        IDEMPOTENT,
+    ),
+    body=Body.json(ChatCompletionRequest, example={"messages": [{"role": "user", "content": "hi"}]}),
+    answers={
+        200: Answer(
+            about="The answer, or with `stream` what comes of it, up to `[DONE]`.",
+            types={"application/json": ChatCompletion, "text/event-stream": ServerSentEvents(data=ChatCompletionChunk)},
+            headers=[*JOINED, _RUN, REPLAYED],
+        )
+    },
+    error=ERROR,
+    refusals=_RUN_REFUSALS,
+)
+
+# -- responses -----------------------------------------------------------------------------------------
+
+_RESPONSE: Final = Parameter(name="response_id", where="path", type=str, about="The response.")
+_Flag = Literal["true", "false"]
+_STREAM: Final = ServerSentEvents(data=AnyOf(get_args(StreamEvent)))
+_PAGE: Final = (
+    Parameter(name="after", where="query", type=str, about="`last_id` of the page before."),
+    Parameter(
+        name="limit", where="query", type=Annotated[int, msgspec.Meta(ge=1, le=100)], about="Most items in the page."
+    ),
+    Parameter(name="order", where="query", type=Literal["asc", "desc"], about="Oldest first, or newest first."),
+)
+_INCLUDE: Final = Parameter(name="include", where="query", type=str, about="Ignored: everything is there.")
+
+_RESPONSES: Final = (
+    Operation(
+        method="POST",
+        path="/v1/responses",
+        id="createResponse",
+        tag="responses",
+        summary="A run as a response, whole, streamed, or in the background",
+        about="""The same can be spoken over a WebSocket at this address. Approvals are `mcp_approval_request` items, a
+            question of the agent's is a call of the function `clarify`; the next request answers them, or anybody at
+            the conversation's socket.""",
+        parameters=(IDEMPOTENT,),
+        body=Body.json(CreateResponse, example={"input": "hi"}),
+        answers={
+            200: Answer(
+                about="The response, or with `stream` its events.",
+                types={"application/json": Response, "text/event-stream": _STREAM},
+                headers=[*JOINED, REPLAYED],
+            )
+        },
+        error=ERROR,
+        refusals=_RUN_REFUSALS,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/responses/{response_id}",
+        id="getResponse",
+        tag="responses",
+        summary="A response as it is now, or its events",
+        parameters=(
+            _RESPONSE,
+            Parameter(name="stream", where="query", type=_Flag, about="Its events, those that have been too."),
+            Parameter(
+                name="starting_after",
+                where="query",
+                type=Annotated[int, msgspec.Meta(ge=0, le=10**15 - 1)],
+                about="With `stream`: those that follow this `sequence_number`.",
+            ),
+            _INCLUDE,
+        ),
+        answers={
+            200: Answer(
+                about="The response, or with `stream` its events.",
+                types={"application/json": Response, "text/event-stream": _STREAM},
+                headers=JOINED,
+            )
+        },
+        error=ERROR,
+        refusals=(400, 404),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/responses/{response_id}",
+        id="deleteResponse",
+        tag="responses",
+        summary="Forget a response",
+        about="What was said stays in its conversation.",
+        parameters=(_RESPONSE,),
+        answers={200: Answer.json(ResponseDeleted, "It is forgotten.")},
+        error=ERROR,
+        refusals=(400, 404, 507),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/responses/{response_id}/cancel",
+        id="cancelResponse",
+        tag="responses",
+        summary="Stop a response that goes on in the background",
+        parameters=(_RESPONSE,),
+        answers={200: Answer.json(Response, "The response as it is now.")},
+        error=ERROR,
+        refusals=(400, 404, 409, 507),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/responses/{response_id}/input_items",
+        id="listInputItems",
+        tag="responses",
+        summary="The items that a response was asked with",
+        parameters=(_RESPONSE, *_PAGE, _INCLUDE),
+        answers={200: Answer.json(ItemPage, "A page of them.")},
+        error=ERROR,
+        refusals=(400, 404),
+    ),
+)
+
+# -- conversations -------------------------------------------------------------------------------------
+
+_CONVERSATION: Final = Parameter(name="conversation_id", where="path", type=_Name, about="The conversation.")
+_ITEM: Final = Parameter(name="item_id", where="path", type=str, about="The item.")
+
+_CONVERSATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/v1/conversations",
+        id="createConversation",
+        tag="conversations (OpenAI)",
+        summary="Begin a conversation",
+        body=Body.json(ConversationCreate, example={"metadata": {"topic": "demo"}}),
+        answers={200: Answer.json(Conversation, "The conversation.")},
+        error=ERROR,
+        refusals=(404, 409, 429, 507),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/conversations/{conversation_id}",
+        id="getConversation",
+        tag="conversations (OpenAI)",
+        summary="A conversation",
+        parameters=(_CONVERSATION,),
+        answers={200: Answer.json(Conversation, "The conversation.")},
+        error=ERROR,
+        refusals=(400, 404),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/conversations/{conversation_id}",
+        id="updateConversation",
+        tag="conversations (OpenAI)",
+        summary="Give a conversation other metadata",
+        parameters=(_CONVERSATION,),
+        body=Body.json(ConversationUpdate, example={"metadata": {"topic": "demo"}}),
+        answers={200: Answer.json(Conversation, "The conversation.")},
+        error=ERROR,
+        refusals=(404, 409, 429, 507),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/conversations/{conversation_id}",
+        id="removeConversation",
+        tag="conversations (OpenAI)",
+        summary="Remove a conversation wholly",
+        parameters=(_CONVERSATION,),
+        answers={200: Answer.json(ConversationDeleted, "It is gone.")},
+        error=ERROR,
+        refusals=(400, 404, 409, 507),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/conversations/{conversation_id}/items",
+        id="listItems",
+        tag="conversations (OpenAI)",
+        summary="What was said and done in a conversation",
+        parameters=(_CONVERSATION, *_PAGE, _INCLUDE),
+        answers={200: Answer.json(ItemPage, "A page of it.")},
+        error=ERROR,
+        refusals=(400, 404),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/conversations/{conversation_id}/items",
+        id="createItems",
+        tag="conversations (OpenAI)",
+        summary="Add history to a conversation, without running anything",
+        parameters=(_CONVERSATION, _INCLUDE),
+        body=Body.json(ItemsCreate, example={"items": [{"role": "user", "content": "hi"}]}),
+        answers={200: Answer.json(ItemPage, "The items, as they are kept.")},
+        error=ERROR,
+        refusals=(404, 409, 429, 507),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/conversations/{conversation_id}/items/{item_id}",
+        id="getItem",
+        tag="conversations (OpenAI)",
+        summary="One item of a conversation",
+        parameters=(_CONVERSATION, _ITEM, _INCLUDE),
+        answers={200: Answer.json(AnyOf(get_args(Item)), "The item.")},
+        error=ERROR,
+        refusals=(400, 404),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/conversations/{conversation_id}/items/{item_id}",
+        id="deleteItem",
+        tag="conversations (OpenAI)",
+        summary="Refused: what a model has been told stays told",
+        about="The log of a conversation is only appended to. All of it can be deleted.",
+        parameters=(_CONVERSATION, _ITEM),
+        answers={},
+        error=ERROR,
+        refusals=(400, 404),
+    ),
+)
+
+OPERATIONS: Final = (_CHAT, *_RESPONSES, *_CONVERSATIONS)
+FIELDS: Final[dict[tuple[type, str], Any]] = {
+    (ChatCompletionRequest, "messages"): MESSAGES,
+    (ChatCompletionRequest, "tool_choice"): AnyOf(
+        (Literal["auto", "none", "required"], FunctionChoice, ResponseFunctionChoice, AllowedFunctions, None)
+    ),
+    (ChatCompletionRequest, "function_call"): AnyOf((Literal["auto", "none"], ResponseFunctionChoice, None)),
+    (CreateResponse, "input"): INPUT,
+    (CreateResponse, "conversation_history"): AnyOf((ITEMS, None)),
+    (CreateResponse, "tools"): TOOLS,
+    (CreateResponse, "tool_choice"): AnyOf(
+        (Literal["auto", "none", "required"], FunctionChoice, ResponseFunctionChoice, dict[str, Any], None)
+    ),
+    (ConversationCreate, "items"): AnyOf((ITEMS, None)),
+    (ItemsCreate, "items"): ListOf(ITEMS.item, least=1),
+}
