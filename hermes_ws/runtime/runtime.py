@@ -36,6 +36,7 @@ from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.ephemeral import Ephemerals
 from hermes_ws.runtime.images import Images
 from hermes_ws.runtime.loading import add_deltas, end_leftovers, folded
+from hermes_ws.runtime.loop_name import known_to_sniffio
 from hermes_ws.runtime.parts import RuntimeSettings
 from hermes_ws.runtime.permissions import Permissions
 from hermes_ws.runtime.readers import Reader
@@ -133,18 +134,19 @@ class Runtime:
     async def running(cls, store: Store, directory: DataDirectory, **parts: Any) -> AsyncGenerator[Runtime]:
         """A runtime at work; on leaving, its agents are let go of where they are, for the next server to take up."""
         try:
-            async with anyio.create_task_group() as tasks:
-                runtime = cls(store, directory, tasks=tasks, **parts)
-                tasks.start_soon(runtime._tick_forever)
-                tasks.start_soon(runtime._sweep_forever)
-                try:
-                    await runtime._take_up()
-                    yield runtime
-                finally:
-                    runtime._let_go()
-                    with anyio.CancelScope(shield=True):
-                        await runtime.toolboxes.close()
-                    tasks.cancel_scope.cancel()
+            with known_to_sniffio():
+                async with anyio.create_task_group() as tasks:
+                    runtime = cls(store, directory, tasks=tasks, **parts)
+                    tasks.start_soon(runtime._tick_forever)
+                    tasks.start_soon(runtime._sweep_forever)
+                    try:
+                        await runtime._take_up()
+                        yield runtime
+                    finally:
+                        runtime._let_go()
+                        with anyio.CancelScope(shield=True):
+                            await runtime.toolboxes.close()
+                        tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:  # tasks are guarded: what is in here is the caller's own
             raise group.exceptions[0] from None
 
