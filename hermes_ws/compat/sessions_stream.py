@@ -41,6 +41,7 @@ _AS_THEY_ARE: Final = (
 """Frames of the runs API that mean the same here."""
 
 Named = tuple[str, dict[str, Any]]
+_DONE: Final[Named] = ("done", {})
 
 
 class SessionStream:
@@ -52,7 +53,8 @@ class SessionStream:
         self._message_id = f"msg_{run_id.removeprefix('run_')}"
         self._events = RunEvents(run_id, session_id)
         self._fold = SessionFold(session_id)
-        self._count = 0
+        self._count = self._seq = 0
+        self._at = 0.0
         self._said: dict[str, str] = {}
         self._calls: dict[str, dict[str, Any]] = {}
 
@@ -67,16 +69,23 @@ class SessionStream:
             return b""
         self._fold.feed(event)
         named = [one for frame in self._events.feed(event) for one in self._named(frame)]
-        return self._encoded(event.seq, event.ts / 1000, named) if isinstance(event, ev.RunEvent) else b""
+        if not named:
+            return b""
+        self._seq, self._at = event.seq, event.ts / 1000
+        return self._encoded(named)
 
-    def _encoded(self, seq: int, at: float, named: list[Named]) -> bytes:
+    def deleted(self) -> bytes:
+        """The end of the stream of a session that is no more."""
+        return self._encoded([("error", {"message": "the session was deleted", "code": "session_not_found"}), _DONE])
+
+    def _encoded(self, named: list[Named]) -> bytes:
         lines: list[bytes] = []
         for name, payload in named:
             self._count += 1
-            about = {"session_id": self._session_id, "run_id": self._run_id, "seq": self._count, "ts": at}
+            about = {"session_id": self._session_id, "run_id": self._run_id, "seq": self._count, "ts": self._at}
             lines.append(f"event: {name}\ndata: ".encode() + msgspec.json.encode({**payload, **about}) + b"\n\n")
-        if lines:
-            lines[-1] = b"id: %d\n" % seq + lines[-1]
+        if self._seq:
+            lines[-1] = b"id: %d\n" % self._seq + lines[-1]
         return b"".join(lines)
 
     def _named(self, frame: RunFrame) -> Iterable[Named]:
@@ -143,7 +152,7 @@ class SessionStream:
         messages = self._fold.of_run(self._run_id)
         told = _plain(frame, "output", "run_id", "timestamp")
         yield str(frame.__struct_config__.tag), self._of({**told, "messages": messages})
-        yield "done", {}
+        yield _DONE
 
 
 def _plain(frame: RunFrame, *without: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, NamedTuple
@@ -19,7 +20,7 @@ from hermes_ws.routes.context import Api
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.store.base import ConversationRef, RunRow
 
-__all__ = ["Found", "finals", "find", "named", "run_object"]
+__all__ = ["Found", "finals", "find", "named", "new_run_id", "run_object"]
 
 _PAGE: Final = 1_000
 _PAGE_BYTES: Final = 1_048_576
@@ -36,6 +37,11 @@ class Found(NamedTuple):
     def first_seq(self) -> int:
         """The number of its first event."""
         return max(msgspec.json.decode(self.row.options, type=RunOptions).first_seq, 1)
+
+
+def new_run_id() -> str:
+    """A fresh id of the form that clients of hermes-agent check for: 32 hexadecimal digits."""
+    return f"run_{secrets.token_hex(16)}"
 
 
 async def named(api: Api, request: Request) -> tuple[Caller, Found]:

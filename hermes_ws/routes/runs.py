@@ -7,7 +7,7 @@ off the log each time: by any number of readers, from any point, after its end a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from starlette.requests import Request
@@ -17,16 +17,16 @@ from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.runs import RunEvents, sse
 from hermes_ws.compat.runs_request import RunRequest, run_request
 from hermes_ws.compat.runs_types import RunList, RunObject
+from hermes_ws.errors import ConversationDeleted
 from hermes_ws.protocol.commands import RunStart
 from hermes_ws.routes import runs_control
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.once import Once, once
-from hermes_ws.routes.run_log import Found, finals, find, named, run_object
+from hermes_ws.routes.run_log import Found, finals, find, named, new_run_id, run_object
 from hermes_ws.routes.streams import KEEPALIVE
 from hermes_ws.routes.values import count
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.principal import Caller
-from hermes_ws.runtime.runtime import new_id
 
 __all__ = ["ROUTES"]
 
@@ -54,7 +54,7 @@ async def start(api: Api, request: Request) -> Response:
 
 async def _start(api: Api, caller: Caller, asked: RunRequest, this: Once) -> Response:
     agent = None if asked.model in (None, api.settings.server.model_name) else api.agent(caller, asked.model)
-    run_id = new_id("run")
+    run_id = new_run_id()
     conversation = await api.open(api.ref(caller, asked.session_id or run_id))
     with conversation.held():
         begun = conversation.session.state.epoch is not None
@@ -121,18 +121,20 @@ async def _stream(api: Api, found: Found, after: int) -> AsyncGenerator[bytes]:
         async with aclosing(finals(api, found, after)) as seen:
             async for past in seen:
                 projection.skip(past)
-    if not projection.done:
-        since = max(after, found.first_seq - 1)
-        async with aclosing(api.follow(found.ref, since, found.row.run_id)) as following:
-            async for event in following:
-                if event is None:
-                    yield KEEPALIVE
-                elif frames := projection.feed(event):
-                    yield sse(event.seq, frames)
-                if projection.done:
-                    break
-    if projection.done:
-        yield _CLOSED
+    with suppress(ConversationDeleted):  # then there is nothing more to come
+        if not projection.done:
+            since = max(after, found.first_seq - 1)
+            async with aclosing(api.follow(found.ref, since, found.row.run_id)) as following:
+                async for event in following:
+                    if event is None:
+                        yield KEEPALIVE
+                    elif frames := projection.feed(event):
+                        yield sse(event.seq, frames)
+                    if projection.done:
+                        break
+        if not projection.done:
+            return  # the server goes down: whoever comes back goes on from here
+    yield _CLOSED
 
 
 ROUTES: Final[list[Route]] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -94,6 +95,7 @@ class TestARun:
             begun = await begin(http, "hello there")
             assert begun["status"] == "started"
             assert begun["replayed"] is False
+            assert re.fullmatch(r"run_[0-9a-f]{32}", begun["run_id"])
             assert begun["session_id"]
             events = await everything(http, begun["run_id"])
             run = await get(http, begun["run_id"])
@@ -581,3 +583,15 @@ class TestRestarts:
                 answer = await http.post(f"/v1/runs/{open_['run_id']}/approval", json=body)
                 assert answer.status_code == 200
                 assert (await until(events, "run.completed"))["output"] == "done"
+
+
+class TestDeletion:
+    async def test_streams_of_a_conversation_that_is_deleted_end(self, server: Server) -> None:
+        session = fresh()
+        async with server.http() as http, server.http() as other:
+            begun = await begin(http, "/sleep 60", session_id=session)
+            async with soon(), reading(http, begun["run_id"]) as events:
+                await until(events, "run.started")
+                assert (await other.delete(f"/api/conversations/{session}")).status_code == 204
+                assert [event["event"] async for event in events][-1] == "closed"
+            assert code(await http.get(f"/v1/runs/{begun['run_id']}")) == (404, "run_not_found")
