@@ -82,6 +82,17 @@ class Result:
         """Whether it is the result of that call."""
         return call_id == self.call_id if self.call_id is not None else name == self.name
 
+    @property
+    def named_at(self) -> str:
+        """The field that says which call it is of."""
+        return f"{self.path}.{'name' if self.call_id is None else 'tool_call_id'}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As a reply to the interaction of a call that waits for it."""
+        content = {} if self.content is None else {"content": msgspec.to_builtins(self.content)}
+        return {"output": self.output, **content}
+
 
 Message = Instruction | User | Assistant | Result
 
@@ -121,9 +132,8 @@ def _answering(result: Result, open_calls: dict[int, Call]) -> int:
     for place, call in open_calls.items():
         if result.answers(call.call_id, call.name):
             return place
-    what = "tool_call_id" if result.call_id is not None else "name"
     message = "answers no call of the assistant's message before it, or one that is answered already"
-    raise invalid(f"{result.path}.{what}", message)
+    raise invalid(result.named_at, message)
 
 
 def _settle(past: Past, place: int, call: Call, result: Result) -> None:

@@ -18,6 +18,7 @@ from hermes_ws.compat.chat_messages import (
 from hermes_ws.compat.chat_types import ChatCompletionRequest, FunctionTool
 from hermes_ws.compat.fields import converted, invalid, items, missing, text, whole_object
 from hermes_ws.compat.past import Past
+from hermes_ws.compat.settings import CompatSettings
 from hermes_ws.protocol.commands import ClientTool
 from hermes_ws.protocol.values import Input
 
@@ -42,6 +43,7 @@ _SAMPLING: Final = (
     "user",
 )
 """What is passed on to the model."""
+_DEFAULTS: Final = CompatSettings()
 _GO_ON: Final = "[Go on where your answer ends.]"
 """What is said for a client whose last message is the assistant's: it wants more of that."""
 
@@ -76,9 +78,10 @@ class ChatRequest:
         return past
 
 
-def read_chat(body: dict[str, Any]) -> ChatRequest:
+def read_chat(body: dict[str, Any], settings: CompatSettings = _DEFAULTS) -> ChatRequest:
     """Read the body of a request. Raises :class:`ApiError`, which names the field."""
     given = converted(body, ChatCompletionRequest)
+    _check_counts(given, settings)
     messages = read_messages(given.messages)
     instructions = [message.text for message in messages if isinstance(message, Instruction) and message.text]
     before, said, results = _split([message for message in messages if not isinstance(message, Instruction)])
@@ -97,6 +100,17 @@ def read_chat(body: dict[str, Any]) -> ChatRequest:
         legacy=legacy,
         _before=before,
     )
+
+
+def _check_counts(given: ChatCompletionRequest, settings: CompatSettings) -> None:
+    counts = {
+        "messages": (given.messages, settings.messages),
+        "tools": (given.tools, settings.functions),
+        "functions": (given.functions, settings.functions),
+    }
+    for path, (there, most) in counts.items():
+        if len(there or ()) > most:
+            raise invalid(path, f"has more than {most} elements, which is all that this server takes")
 
 
 def _split(messages: list[Message]) -> tuple[list[Message], Input | None, list[Result]]:

@@ -9,6 +9,7 @@ import pytest
 from hermes_ws.compat.chat_request import ChatRequest, read_chat
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.past import Answered, PastCall, Said
+from hermes_ws.compat.settings import CompatSettings
 from hermes_ws.protocol.commands import ClientTool
 from hermes_ws.protocol.values import ImagePart, TextPart
 
@@ -397,3 +398,13 @@ def test_messages_have_to_be_there(messages: Any) -> None:
 def test_messages_that_are_missing_are_missing() -> None:
     error = refused({"model": "m"})
     assert (error.param, error.code) == ("messages", "missing_required_parameter")
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [({"messages": [HI, HI, HI]}, "messages"), ({"tools": [WEATHER, WEATHER]}, "tools")],
+)
+def test_there_are_only_so_many_of_each(more: Json, param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        read_chat({"messages": [HI], **more}, CompatSettings(messages=2, functions=1))
+    assert caught.value.param == param

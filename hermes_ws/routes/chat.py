@@ -1,0 +1,201 @@
+"""``POST /v1/chat/completions``: a run as a chat completion, whole or streamed.
+
+Without a conversation a request is a whole in itself: its messages become the past of a conversation that is not kept,
+and its answer is the last thing that happens there. With one (a header names it) the conversation has a past of its
+own: of the messages only the last counts, what the user says now, or what the client's functions came to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hermes_ws.compat.chat_request import ChatRequest, read_chat
+from hermes_ws.compat.errors import ApiError
+from hermes_ws.compat.fields import invalid
+from hermes_ws.compat.past import Past
+from hermes_ws.protocol import events as ev
+from hermes_ws.protocol.commands import InteractionReply
+from hermes_ws.routes.chat_answer import Answer, Asked, Place
+from hermes_ws.routes.context import Api, Route
+from hermes_ws.routes.once import REPLAYED, Once, once
+from hermes_ws.routes.replays import KeptAnswer, replays
+from hermes_ws.runtime.commands import Beside
+from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.runtime import new_id
+from hermes_ws.store.base import RecordRow
+
+__all__ = ["ROUTES"]
+
+_JOINING: Final = ("x-hermes-conversation-id", "x-hermes-session-id")
+_NEW: Final = "new"
+"""In place of an id: a conversation that is kept, under an id that the server chooses."""
+_NOT_CALLED: Final = {"output": "The client did not call this function.", "is_error": True}
+
+
+async def _complete(api: Api, request: Request) -> Response:
+    """Answer a chat, in a conversation if a header names one."""
+    caller = api.caller(request)
+    body = await api.json(request)
+    asked = Asked(api, request, caller, body, read_chat(body, api.settings.compat))
+    name = _joined(request)
+    return await (_stateless(asked) if name is None else _in_conversation(asked, name))
+
+
+ROUTES: Final[list[Route]] = [("POST", "/v1/chat/completions", _complete)]
+
+
+def _joined(request: Request) -> str | None:
+    """The conversation that the request is part of; None if it stands alone."""
+    names = {request.headers[header] for header in _JOINING if header in request.headers}
+    if len(names) > 1:
+        message = "X-Hermes-Conversation-Id and X-Hermes-Session-Id name two conversations; send one of them"
+        raise ApiError(400, "invalid_conversation_id", message)
+    return names.pop() if names else None
+
+
+def _agent(asked: Asked) -> str | None:
+    """The agent that was asked for by name; None: whoever answers in that conversation. Raises :class:`ApiError`."""
+    model = asked.chat.model
+    default = not model or model == asked.api.settings.server.model_name
+    return None if default else asked.api.agent(asked.caller, model)
+
+
+def _beside(asked: Asked, run_id: str | None, records: list[RecordRow]) -> Beside:
+    chat = asked.chat
+    return Beside(
+        run_id=run_id,
+        functions=chat.functions,
+        tool_choice=chat.tool_choice,
+        parameters=chat.parameters,
+        records=records,
+    )
+
+
+async def _begin(asked: Asked, place: Place, past: Past, records: list[RecordRow], **more: Any) -> Place:
+    """Have something said, or go on from the results that the past ends with."""
+    chat = asked.chat
+    begun = await asked.api.begin(
+        place.conversation,
+        asked.caller,
+        past,
+        chat.said,
+        agent=_agent(asked),
+        instructions=chat.instructions,
+        beside=_beside(asked, place.run_id, records),
+        **more,
+    )
+    return replace(place, run_id=begun.run_id, after=begun.after)
+
+
+# -- requests that stand alone -------------------------------------------------------------------------
+
+
+async def _stateless(asked: Asked) -> Response:
+    """In a conversation of its own, which is not kept; so answers are, for those who repeat a request under its key. A
+    stream cannot be told twice."""
+    key = asked.api.idempotent_id(asked.request)
+    if key is None or asked.chat.stream:
+        return await _alone(asked)
+
+    async def do() -> KeptAnswer:
+        response = await _alone(asked)
+        return KeptAnswer(response.status_code, bytes(response.body), dict(response.headers))
+
+    principal = asked.caller.principal
+    kept, replayed = await replays(asked.api).once((principal.namespace, principal.name, key), asked.body, do)
+    return Response(kept.body, kept.status, {**kept.headers, **(REPLAYED if replayed else {})})
+
+
+async def _alone(asked: Asked) -> Response:
+    _agent(asked)
+    past = asked.chat.past()
+    place = Place(await asked.api.temporary(asked.caller), new_id("run"))
+    return await Answer(asked, place, lambda: _begin(asked, place, past, [])).response()
+
+
+# -- requests of a conversation ------------------------------------------------------------------------
+
+
+async def _in_conversation(asked: Asked, name: str) -> Response:
+    api, caller = asked.api, asked.caller
+    _agent(asked)
+    place = Place(await (api.new(caller) if name == _NEW else api.open(api.ref(caller, name))), new_id("run"))
+
+    async def begin() -> Place:
+        async with once(api, caller, asked.request, {**asked.body, "conversation": name}) as request:
+            if request.earlier is not None:
+                return await _earlier(asked, request.earlier)
+            with place.conversation.held():
+                return await (_reply if asked.chat.said is None else _say)(asked, place, request)
+
+    return await Answer(asked, place, begin).response()
+
+
+async def _earlier(asked: Asked, kept: dict[str, Any]) -> Place:
+    """Where the answer is that the same request was given earlier."""
+    conversation = await asked.api.open(asked.api.ref(asked.caller, kept["conversation_id"]))
+    run_id, after = kept["run_id"], kept["after"]
+    if after is None:
+        after = await asked.api.first_seq(conversation, run_id) - 1
+    return Place(conversation, run_id, after, replayed=True)
+
+
+def _kept(place: Place, after: int | None) -> dict[str, Any]:
+    """Where the answer is, for a request that is repeated; ``after`` None: where the run begins."""
+    return {"conversation_id": place.conversation.ref.conversation_id, "run_id": place.run_id, "after": after}
+
+
+async def _say(asked: Asked, place: Place, request: Once) -> Place:
+    """What the user says begins a run. One that still waits for the client's functions gives way: the client has gone
+    on to something else."""
+    waits = bool(_waiting(place.conversation))
+    records = request.records(_kept(place, None))
+    return await _begin(asked, place, [], records, when_busy="interrupt" if waits else "queue")
+
+
+async def _reply(asked: Asked, place: Place, request: Once) -> Place:
+    """What the client's functions came to lets the run go on that waits for it."""
+    await place.conversation.settled()
+    replies = _replies(place.conversation, asked.chat)
+    place = replace(place, run_id=replies[0].run_id, after=place.conversation.committed)
+    records = request.records(_kept(place, place.after))
+    for reply in replies:
+        await asked.api.command(place.conversation, reply.command, asked.caller, _beside(asked, None, records))
+        records = []
+    return place
+
+
+class _Answered(NamedTuple):
+    """The reply to a call that waits, and the run that made it."""
+
+    run_id: str
+    command: InteractionReply
+
+
+def _replies(conversation: Conversation, chat: ChatRequest) -> list[_Answered]:
+    """A reply to each call that waits. Raises :class:`ApiError` for results of others, and for calls without one."""
+    waiting = _waiting(conversation)
+    replies: list[_Answered] = []
+    for result in chat.results:
+        call = next((one for one in waiting if one.tool and result.answers(one.tool.call_id, one.tool.name)), None)
+        if call is None:
+            raise invalid(result.named_at, "is no call that waits for its result in this conversation")
+        waiting.remove(call)
+        replies.append(_to(call, result.told))
+    if waiting and not chat.legacy:  # the older form has no more than one call in an answer
+        ids = ", ".join(one.call_id or "" for one in waiting)
+        raise invalid("messages", f"lacks results: send a `tool` message for each of {ids[:200]}")
+    return [*replies, *(_to(call, _NOT_CALLED) for call in waiting)]
+
+
+def _waiting(conversation: Conversation) -> list[ev.InteractionRequested]:
+    """Calls of the client's functions whose results are waited for."""
+    return [asked for asked in conversation.session.state.interactions.values() if asked.kind == "client_tool"]
+
+
+def _to(call: ev.InteractionRequested, content: dict[str, Any]) -> _Answered:
+    return _Answered(call.run_id, InteractionReply(interaction_id=call.interaction_id, content=content))
