@@ -22,6 +22,7 @@ from hermes_ws.protocol.values import Input, Question, ToolFilter
 __all__ = [
     "ApprovalAnswer",
     "RunRequest",
+    "Source",
     "approval_answer",
     "clarify_answers",
     "is_true",

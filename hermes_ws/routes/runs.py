@@ -23,6 +23,7 @@ from hermes_ws.routes import runs_control
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.once import Once, once
 from hermes_ws.routes.run_log import Found, finals, find, named, new_run_id, run_object
+from hermes_ws.routes.runs_place import place
 from hermes_ws.routes.streams import KEEPALIVE
 from hermes_ws.routes.values import count
 from hermes_ws.runtime.commands import Beside
@@ -55,14 +56,13 @@ async def start(api: Api, request: Request) -> Response:
 async def _start(api: Api, caller: Caller, asked: RunRequest, this: Once) -> Response:
     agent = None if asked.model in (None, api.settings.server.model_name) else api.agent(caller, asked.model)
     run_id = new_run_id()
-    conversation = await api.open(api.ref(caller, asked.session_id or run_id))
+    conversation, past, source = await place(api, caller, asked, run_id)
     with conversation.held():
-        begun = conversation.session.state.epoch is not None
         answer = {"run_id": run_id, "session_id": conversation.ref.conversation_id}
         await api.begin(
             conversation,
             caller,
-            [] if begun else asked.past,  # what was said in a session is in its log: it is not said once more
+            past,
             asked.said,
             agent=agent,
             instructions=asked.instructions,
@@ -71,7 +71,7 @@ async def _start(api: Api, caller: Caller, asked: RunRequest, this: Once) -> Res
             metadata=asked.metadata,
         )
         status = "queued" if run_id in conversation.session.state.queue else "started"
-    told = {**answer, "status": status, "history": "session" if begun else asked.source, "replayed": False}
+    told = {**answer, "status": status, "history": source, "replayed": False}
     return json_response(told, 202, {"X-Hermes-Session-Id": answer["session_id"]})
 
 

@@ -252,6 +252,24 @@ class TestSessions:
         log = await server.log(session)
         assert [event["input"] for event in log if event["type"] == "run.started"] == ["one", "three"]
 
+    async def test_a_response_is_gone_on_from_in_its_conversation_or_in_a_copy(self, server: Server) -> None:
+        async with server.http() as http:
+            body = {"model": "hermes-agent", "input": "one", "conversation": fresh()}
+            response = (await http.post("/v1/responses", json=body)).json()
+            first = await begin(http, "two", previous_response_id=response["id"])
+            assert (first["history"], first["session_id"]) == ("previous_response", body["conversation"])
+            await ended(http, first["run_id"])
+            second = await begin(http, "three", previous_response_id=response["id"])
+            assert second["session_id"] != first["session_id"]
+            await ended(http, second["run_id"])
+        log = await server.log(second["session_id"])
+        assert [event["input"] for event in log if event["type"] == "run.started"] == ["one", "three"]
+
+    async def test_a_response_that_is_not_there_is_not_found(self, server: Server) -> None:
+        async with server.http() as http:
+            answer = await http.post("/v1/runs", json={"input": "x", "previous_response_id": "resp_nowhere"})
+        assert code(answer) == (400, "previous_response_not_found")
+
     async def test_runs_of_a_session_go_one_after_the_other(self, server: Server) -> None:
         session = fresh()
         async with server.http() as http:
