@@ -23,11 +23,12 @@ _RUN_LIFE: Final = (
     ev.RunResumed,
     ev.RunStopping,
     ev.RunSteered,
+    ev.InteractionResolved,
     ev.RunCompleted,
     ev.RunFailed,
     ev.RunCancelled,
 )
-"""Events that change what a run's row says."""
+"""Events that change what a run's row says; who answers a question may bring other functions along."""
 
 
 def project(session: Session, decision: Decision, batch: Append) -> None:

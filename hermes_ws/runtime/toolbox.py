@@ -79,9 +79,11 @@ class Toolbox:
         return f"there is no tool {name!r}; there are {', '.join(sorted(names))}{missing}"
 
     async def reach(self, source: str, name: str, asker: Asker) -> Tool | None:
-        """As :meth:`of`; a server that is not there is started first, as after a restart. Raises :class:`ToolError` if
-        it cannot be."""
+        """As :meth:`of`, for a call that was begun. A server that is not there is started first, as after a restart;
+        raises :class:`ToolError` if it cannot be. A client's function need not be among the run's any more."""
         found = self.of(source, name)
+        if found is None and source == "client":
+            return ClientFunction(ClientTool(name=name))
         if found is None and source.startswith("mcp:"):
             await self.servers.use(source.removeprefix("mcp:"), asker, _nothing)
             found = self.of(source, name)
