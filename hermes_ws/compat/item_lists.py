@@ -155,9 +155,11 @@ def _leave(asked: ev.InteractionRequested, resolved: ev.InteractionResolved) -> 
 
 def shown(given: Sequence[dict[str, Any]], response_id: str) -> list[dict[str, Any]]:
     """The items of a request as they are listed later: each with an id, content as parts, and images that came within
-    their address by the address that they have here. The items have been read before, so they are what they should."""
+    their address by the address that they have here. Mere references are left out: they are to items that are listed
+    elsewhere. The items have been read before, so they are what they should."""
     name = response_id.removeprefix("resp_")
-    return [_shown(item, f"in{number}_{name}") for number, item in enumerate(given)]
+    there = [item for item in given if item.get("type") != "item_reference"]
+    return [_shown(item, f"in{number}_{name}") for number, item in enumerate(there)]
 
 
 def _shown(item: dict[str, Any], name: str) -> dict[str, Any]:

@@ -126,9 +126,18 @@ class ResponseProjection:
         return replace(self._opening, status=self._status, output=output, **self._ending)
 
     @property
-    def waiting_for(self) -> list[ev.InteractionRequested]:
-        """The questions that are open."""
-        return list(self._asked.values())
+    def required(self) -> list[dict[str, Any]]:
+        """Stubs of the items that answer the questions that are open."""
+        return [self._stub(asked) for asked in self._asked.values()]
+
+    def _stub(self, asked: ev.InteractionRequested) -> dict[str, Any]:
+        started = self._calls.get(asked.call_id or "")
+        key = items.answer_key(asked, started)
+        if asked.kind == "approval":
+            return {"type": "mcp_approval_response", "approval_request_id": key}
+        itself = started is not None and started.call_id == key
+        name = started.name if started is not None and itself else items.question(asked).name
+        return {"type": "function_call_output", "call_id": key, "name": name}
 
     # -- feeding ---------------------------------------------------------------------------------------
 

@@ -41,8 +41,6 @@ class ResponseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """System and developer messages of its request and of those that it goes on from."""
     implicit: bool = True
     """Whether its conversation was made for it, or for the one that it goes on from."""
-    digest: str | None = None
-    """Of the request's body, where it came with an ``Idempotency-Key``."""
 
     def projection(self) -> ResponseProjection:
         """To be fed the events of the run, from its first one."""
