@@ -112,9 +112,10 @@ class Session(Reports):
 
     def adopt(self, events: list[ev.Event], options: dict[str, RunOptions]) -> Decision:
         """Take over what was said and done elsewhere. A run that is not over goes on from there."""
-        self._decision = Decision(events=[*events])
-        for event in events:
+        self._decision = Decision()
+        for event in map(self._read_back, events):
             self.state.apply(event)
+            self._decision.events.append(event)
         self.options |= options
         if self.state.active is not None:
             self._decision.effects.append(StartRun(self.state.active.run_id))

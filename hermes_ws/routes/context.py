@@ -38,6 +38,8 @@ __all__ = ["Api", "Begun", "Handler", "Route", "json_response", "parsed"]
 T = TypeVar("T")
 
 _IDEMPOTENCY_CHARS: Final = 255
+_OF_RUNS: Final = ("tools", "deadline_ms", "metadata")
+"""Fields of ``run.start`` that a run has from its first moment to its last."""
 
 
 class Begun(NamedTuple):
@@ -127,7 +129,7 @@ class Api:
         return await self.runtime.begin_ephemeral(caller.principal.namespace)
 
     async def discard(self, conversation: Conversation) -> None:
-        """Have a temporary conversation be over; any other stays."""
+        """Have a temporary conversation be over; any other stays. Whoever is cancelled here has it end all the same."""
         if is_ephemeral(conversation.ref):
             await self.runtime.delete(conversation.ref)
 
@@ -160,7 +162,7 @@ class Api:
         if past and conversation.session.state.epoch is not None:
             raise ApiError(409, "history_not_empty", "this conversation has a history; send only what is new")
         if said is None:
-            return await self._go_on(conversation, caller, past, agent, instructions, beside)
+            return await self._go_on(conversation, caller, past, agent, instructions, beside, **more)
         start = RunStart(input=said, agent=agent, instructions=instructions, **more)
         caller.check(start)
         if past:
@@ -177,13 +179,23 @@ class Api:
         agent: str | None,
         instructions: str | None,
         beside: Beside,
+        **more: Any,
     ) -> Begun:
+        """Have the last run of ``past`` go on, with what of ``more`` is for a run that is there already."""
         caller.check(RunStart(input="-"))
         self.runtime.check_draining()
-        bounds = [] if caller.principal.tools is None else [caller.principal.tools]
-        options = msgspec.structs.replace(beside.options(), agent=agent, instructions=instructions or "", bounds=bounds)
+        if not past:
+            raise ApiError(400, "empty_input", "there is nothing to go on from: send what is said, or a history")
+        options = msgspec.structs.replace(
+            beside.options(),
+            agent=agent,
+            instructions=instructions or "",
+            bounds=[] if caller.principal.tools is None else [caller.principal.tools],
+            **{name: more[name] for name in _OF_RUNS if more.get(name) is not None},
+        )
         run_id = beside.run_id or new_id("run")
         last = await self._bring(conversation, caller, past, agent, run_id, options, beside.records)
+        await conversation.settled()
         return Begun(run_id, last)
 
     async def add_past(self, conversation: Conversation, caller: Caller, past: Past) -> None:
@@ -291,8 +303,8 @@ class Api:
 
     async def _stop_later(self, ref: ConversationRef, run_id: str | None, caller: Caller) -> None:
         with suppress(HermesError):
-            conversation = await self.open(ref)
             await anyio.sleep(self.settings.compat.disconnect_grace_s)
+            conversation = await self.open(ref)
             while is_ephemeral(ref) and _followed(conversation) and run_id in conversation.session.state.runs:
                 await conversation.wait_beyond(conversation.committed, self.settings.compat.keepalive_s)
             there = run_id in conversation.session.state.runs and not conversation.dead

@@ -172,8 +172,10 @@ class App:
         ref = self._ref(principal, conversation_id)
         try:
             return principal, await self._runtime.open(ref), query
-        except CommandError as full:
-            raise Refused(503, full.message, CloseCode.TOO_MANY) from None
+        except CommandError as refused:
+            if refused.code == "not_found":
+                raise Refused(404, refused.message, CloseCode.NOT_FOUND) from None
+            raise Refused(503, refused.message, CloseCode.TOO_MANY) from None
 
     def _check_room(self) -> None:
         if self._sockets >= self._limits.sockets or self._runtime.draining:
@@ -217,7 +219,6 @@ class App:
         conversation = "/api/conversations/{conversation_id}"
         return [
             Route("/", self._root),
-            Route("/health", self._health),
             Route("/api/conversations", self._conversations),
             Route(conversation, self._delete, methods=["DELETE"]),
             Route(f"{conversation}/events", self._events),
@@ -256,9 +257,6 @@ class App:
             "openai   /v1/chat/completions, /v1/responses, /v1/runs, /v1/models\n"
             "schemas  /schemas/reference.md, /openapi.json\n"
         )
-
-    async def _health(self, request: Request) -> Response:
-        return _json({"status": "ok"})
 
     async def _conversations(self, request: Request) -> Response:
         principal = self._identify(request, None)
