@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,9 +15,8 @@ need("langchain_openai")
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from openai import DefaultAsyncHttpxClient
 from pydantic import BaseModel, SecretStr
-
-Model = Callable[..., ChatOpenAI]
 
 
 class City(BaseModel):
@@ -34,16 +32,28 @@ def get_weather(city: str) -> str:
     return f"It rains in {city}."
 
 
-@pytest.fixture(params=[False, True], ids=["chat", "responses"])
-def model(request: pytest.FixtureRequest, server: Server) -> ChatOpenAI:
+def made(server: Server, responses: bool, **more: Any) -> ChatOpenAI:
     return ChatOpenAI(
         model=MODEL,
         base_url=f"{server.url}/v1",
         api_key=SecretStr(server.key),
         max_retries=0,
         timeout=15,
-        use_responses_api=request.param,
+        stream_usage=True,
+        use_responses_api=responses,
+        **more,
     )
+
+
+@pytest.fixture(params=[False, True], ids=["chat", "responses"])
+def responses(request: pytest.FixtureRequest) -> bool:
+    """Which of the two APIs is used."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def model(server: Server, responses: bool) -> ChatOpenAI:
+    return made(server, responses)
 
 
 def test_it_invokes(model: ChatOpenAI) -> None:
@@ -59,14 +69,17 @@ def test_it_streams(model: ChatOpenAI) -> None:
     assert len(pieces) > 2
 
 
-async def test_it_streams_asynchronously_and_counts_tokens(model: ChatOpenAI) -> None:
+async def test_it_streams_asynchronously_and_counts_tokens(server: Server, responses: bool) -> None:
     whole: AIMessageChunk | None = None
-    async for piece in model.astream("/tool list_files {}\n/say There.", stream_usage=True):
-        assert isinstance(piece, AIMessageChunk)
-        whole = piece if whole is None else whole + piece
+    async with DefaultAsyncHttpxClient() as own:  # the one that LangChain shares outlives the loop of a test
+        model = made(server, responses, http_async_client=own)
+        async for piece in model.astream("/tool list_files {}\n/say There."):
+            assert isinstance(piece, AIMessageChunk)
+            whole = piece if whole is None else whole + piece
     assert whole is not None
     assert whole.text.strip() == "There."
     assert whole.usage_metadata is not None
+    assert whole.usage_metadata["total_tokens"] > 0
 
 
 def test_its_tools_make_their_round_trip(model: ChatOpenAI) -> None:
@@ -110,13 +123,7 @@ def test_a_batch_keeps_its_order(model: ChatOpenAI) -> None:
 
 
 def test_a_response_goes_on_from_the_one_before(server: Server) -> None:
-    model = ChatOpenAI(
-        model=MODEL,
-        base_url=f"{server.url}/v1",
-        api_key=SecretStr(server.key),
-        use_responses_api=True,
-        use_previous_response_id=True,
-    )
+    model = made(server, responses=True, use_previous_response_id=True)
     first = model.invoke("one")
     second = model.invoke([HumanMessage("one"), first, HumanMessage("two")])
     assert second.text == quoted("two")

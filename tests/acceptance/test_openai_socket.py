@@ -17,6 +17,9 @@ from openai import AsyncOpenAI, NotFoundError, OpenAI
 from openai.resources.responses.responses import ResponsesConnection
 from openai.types.responses import Response
 
+# The SDK opens its synchronous sockets in a way that newer releases of websockets advise against.
+pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")
+
 FUNCTION: Final[Any] = {"type": "function", "name": "get_weather", "parameters": WEATHER, "strict": True}
 LAST: Final = ("response.completed", "response.incomplete", "response.failed", "error")
 

@@ -26,27 +26,26 @@ const ask = (socket, request) =>
     socket.send({ type: "response.create", model, ...request });
   });
 
-const opened = () => {
+const opened = (t) => {
   const socket = new ResponsesWS(client);
+  t.after(() => socket.close());
   socket.on("error", () => {}); // events of the type error reach the test as events
   return socket;
 };
 
-test("one connection serves a conversation turn by turn", async () => {
-  const socket = opened();
+test("one connection serves a conversation turn by turn", async (t) => {
+  const socket = opened(t);
   const one = (await ask(socket, { input: "one" })).at(-1).response;
   const events = await ask(socket, { input: "two", previous_response_id: one.id });
   assert.equal(events.at(-1).response.output[0].content[0].text, quoted("two"));
   assert.deepEqual(events.map((event) => event.sequence_number), [...events.keys()]);
-  socket.close();
 });
 
-test("a bad request is an error event and the connection stays", async () => {
-  const socket = opened();
+test("a bad request is an error event and the connection stays", async (t) => {
+  const socket = opened(t);
   const [refused] = await ask(socket, { input: "hi", previous_response_id: "resp_of_nobody" });
   assert.equal(refused.type, "error");
   assert.equal(refused.error.code, "previous_response_not_found");
   const events = await ask(socket, { input: "hi" });
   assert.equal(events.at(-1).response.output[0].content[0].text, quoted("hi"));
-  socket.close();
 });
