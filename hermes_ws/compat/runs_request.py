@@ -63,15 +63,16 @@ class RunRequest:
 def run_request(body: dict[str, Any]) -> RunRequest:
     """The body of ``POST /v1/runs``. Raises :class:`ApiError`."""
     given = body.get("input")
-    if not given:
+    if given in (None, "", []):
         raise missing("input")
     said, before, instructions = _input(given)
     past = past_before(before)
     source: Source = "input" if before else "none"
-    if body.get("conversation_history"):
+    if body.get("conversation_history") is not None:
         history = _messages(items(body["conversation_history"], "conversation_history"), "conversation_history")
         instructions = [*_instructions(history), *instructions]
-        past, source = past_before([*history, *before]), "conversation_history"
+        past = past_before([*history, *before])
+        source = "conversation_history" if history else source
     return RunRequest(
         said,
         past,
@@ -111,7 +112,7 @@ def _instructions(messages: Iterable[Message]) -> list[str]:
 def _messages(given: list[Any], name: str) -> list[Message]:
     """Messages under the name that they have here; what is no message names the fields that are missing."""
     for number, message in enumerate(given):
-        if not isinstance(message, dict) or "role" not in message or "content" not in message:
+        if not isinstance(message, dict) or "role" not in message:  # calls may do without content
             path = f"{name}[{number}]"
             raise invalid(path, "must have 'role' and 'content' fields")
     try:
@@ -150,7 +151,7 @@ def session_id_of(body: dict[str, Any], *names: str) -> str | None:
 def message_of(body: dict[str, Any]) -> Input:
     """What is said in a session, as ``message`` or ``input``. Raises :class:`ApiError` ``missing_message``."""
     for name in ("message", "input"):
-        if body.get(name):
+        if body.get(name) not in (None, "", []):
             said = parts_of(body[name], name)
             if not isinstance(said, str) or said.strip():
                 return said
@@ -210,7 +211,7 @@ def is_true(value: Any) -> bool:
 def steer_text(body: dict[str, Any]) -> str:
     """What is said to a running run. Raises :class:`ApiError` ``invalid_steer_input``."""
     for name in ("input", "message", "text"):
-        if body.get(name):
+        if body.get(name) not in (None, "", []):
             said = text_of(body[name], name).strip()
             if said:
                 return said

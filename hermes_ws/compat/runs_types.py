@@ -6,13 +6,14 @@ they know (seconds, not milliseconds); what they do not know comes beside them.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
 from hermes_ws.protocol.values import Choice, Input, Usage
 
 __all__ = [
+    "STATES",
     "TERMINAL",
     "ApprovalCancelled",
     "ApprovalRequest",
@@ -60,7 +61,8 @@ RunState: TypeAlias = Literal[
 ]
 """Where a run stands. ``waiting_for_tool_output``: for a function that whoever began the run executes."""
 
-TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+STATES: Final[tuple[str, ...]] = get_args(RunState)
+TERMINAL: Final[frozenset[str]] = frozenset({"completed", "failed", "cancelled"})
 
 
 class RunFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.runs import RunEvents, sse
 from hermes_ws.compat.runs_request import RunRequest, run_request
-from hermes_ws.compat.runs_types import RunList, RunObject
+from hermes_ws.compat.runs_types import STATES, RunList, RunObject
 from hermes_ws.errors import ConversationDeleted
 from hermes_ws.protocol.commands import RunStart
 from hermes_ws.routes import runs_control
@@ -89,7 +89,9 @@ async def listed(api: Api, request: Request) -> Response:
     caller = api.caller(request)
     query = request.query_params
     limit = min(max(count(query.get("limit"), "limit", _DEFAULT_RUNS), 1), api.settings.limits.page_conversations)
-    status, session_id = query.get("status"), query.get("session_id")
+    status, session_id = query.get("status") or None, query.get("session_id") or None
+    if status is not None and status not in STATES:
+        raise ApiError(400, "invalid_value", f"`status` is one of {', '.join(STATES)}", param="status")
     cursor = query.get("after") or query.get("cursor") or None
     runs: list[RunObject] = []
     scanned, following = 0, True
@@ -99,9 +101,9 @@ async def listed(api: Api, request: Request) -> Response:
         except ValueError as error:
             raise ApiError(400, "invalid_value", f"`after`: {error}", param="after") from None
         for ref, row in page.lines:
-            if caller.principal.may_open(ref.conversation_id) and session_id in (None, "", ref.conversation_id):
+            if caller.principal.may_open(ref.conversation_id) and session_id in (None, ref.conversation_id):
                 run = await run_object(api, Found(ref, row))
-                runs += [run] if status in (None, "", run.status) else []
+                runs += [run] if status in (None, run.status) else []
         scanned += len(page.lines)
         cursor, following = page.next, page.next is not None
     return json_response(RunList(object="list", data=runs, has_more=following, next=cursor))

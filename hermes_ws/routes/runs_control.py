@@ -37,7 +37,7 @@ __all__ = ["ROUTES"]
 async def stop(api: Api, request: Request) -> Response:
     """Stop a run, whatever it is at."""
     caller, found = await named(api, request)
-    body = await optional_json(api, request, lenient=True)
+    body = await optional_json(api, request)
     command = RunStop(run_id=found.row.run_id, mode="now" if body.get("mode") == "now" else None)
     caller.check(command)
     async with once(api, caller, request, body) as this:

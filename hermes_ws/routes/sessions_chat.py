@@ -79,12 +79,16 @@ async def _begin(api: Api, request: Request) -> _Begun:
 def _said(api: Api, caller: Caller, body: dict[str, Any]) -> _Said:
     model = text_field(body, "model")
     agent = None if model in (None, api.settings.server.model_name) else api.agent(caller, model)
-    instructions = body.get("system_message") or body.get("instructions")
-    if instructions is not None and not isinstance(instructions, str):
-        raise ApiError(400, "invalid_system_message", "system_message must be a string", param="system_message")
-    said = _Said(message_of(body), agent, instructions)
+    said = _Said(message_of(body), agent, _instructions(body))
     caller.check(RunStart(input=said.message))
     return said
+
+
+def _instructions(body: dict[str, Any]) -> str | None:
+    for name in ("system_message", "instructions"):
+        if not isinstance(body.get(name), str | None):
+            raise ApiError(400, "invalid_system_message", f"{name} must be a string", param=name)
+    return body.get("system_message") or body.get("instructions")
 
 
 async def _start(api: Api, caller: Caller, conversation: Conversation, said: _Said, this: Once) -> _Begun:

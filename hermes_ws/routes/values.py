@@ -16,15 +16,10 @@ __all__ = ["count", "optional_json"]
 _NUMBER: Final = re.compile(r"\d{1,15}", re.ASCII)
 
 
-async def optional_json(api: Api, request: Request, *, lenient: bool = False) -> dict[str, Any]:
-    """A body that may be missing; ``lenient``: or anything at all."""
+async def optional_json(api: Api, request: Request) -> dict[str, Any]:
+    """A body that may be missing."""
     body = await read_body(request, api.settings.limits.body_bytes)
-    try:
-        return parsed(body) if body.strip() else {}
-    except ApiError:
-        if lenient:
-            return {}
-        raise
+    return parsed(body) if body.strip() else {}
 
 
 def count(text: str | None, name: str, default: int) -> int:

@@ -100,13 +100,14 @@ class TestHistory:
     def test_it_is_an_array(self, history: Any) -> None:
         assert refused(input="x", conversation_history=history).param == "conversation_history"
 
-    @pytest.mark.parametrize("entry", [{}, {"role": "user"}, {"content": "x"}, "x", None])
-    def test_each_entry_has_role_and_content(self, entry: Any) -> None:
+    @pytest.mark.parametrize("entry", [{}, {"content": "x"}, "x", None])
+    def test_each_entry_is_a_message(self, entry: Any) -> None:
         error = refused(input="x", conversation_history=[entry])
         assert error.param == "conversation_history[0]"
         assert error.message.endswith("must have 'role' and 'content' fields")
 
     def test_errors_in_it_name_it(self) -> None:
+        assert refused(input="x", conversation_history=[{"role": "user"}]).param == "conversation_history[0].content"
         assert refused(input="x", conversation_history=[{"role": "king", "content": "x"}]).param == (
             "conversation_history[0].role"
         )

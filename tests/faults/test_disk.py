@@ -63,7 +63,7 @@ async def expect_readable(server: Server, watched: Watched) -> None:
     async with server.socket(watched.name) as socket:
         assert (await socket.recv())["type"] == "hello"
         assert (await socket.recv())["at"] >= len(seen)
-    assert (await server.get("/health")) == {"status": "ok"}
+    assert (await server.get("/health"))["status"] == "ok"
     listed = await server.get("/api/conversations")
     assert watched.name in [one["conversation_id"] for one in listed["conversations"]]
 

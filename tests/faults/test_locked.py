@@ -80,7 +80,7 @@ async def test_while_the_log_is_held_for_long_commands_are_refused_and_runs_go_o
                 assert [e["seq"] for e in log] == list(range(1, len(log) + 1))
                 async with server.socket(watched.name) as socket:
                     await socket.greeted()
-            assert (await server.get("/health")) == {"status": "ok"}
+            assert (await server.get("/health"))["status"] == "ok"
         assert (await waits.one.command("interaction.reply", **_fields(reply)))["type"] == "ok"
         for watched, output in ((streams, "streamed"), (waits, "waited"), (idle, "idle 1.")):
             assert one(await watched.verdict(), "run.completed")["output"] == output

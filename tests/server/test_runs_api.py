@@ -182,6 +182,8 @@ class TestRequests:
             '{"input": {"a": 1}}',
             '{"input": [["x"]]}',
             '{"input": "x", "conversation_history": "y"}',
+            '{"input": "x", "conversation_history": {}}',
+            '{"input": false}',
             '{"input": "x", "session_id": 5}',
             '{"input": "x", "session_id": "no spaces please"}',
             '{"input": "x", "metadata": []}',
@@ -459,7 +461,7 @@ class TestStoppingAndSteering:
             assert answer.json() == {"run_id": begun["run_id"], "status": "stopping"}
             run = await ended(http, begun["run_id"])
             assert run["status"] == "cancelled"
-            again = await http.post(f"/v1/runs/{begun['run_id']}/stop", content=b"whatever")
+            again = await http.post(f"/v1/runs/{begun['run_id']}/stop", json={})
         assert (again.status_code, again.json()) == (200, run)
 
     async def test_text_is_said_to_a_running_run(self, server: Server) -> None:
@@ -575,6 +577,7 @@ class TestList:
             assert sorted(found) == sorted(one["run_id"] for one in begun)
             assert code(await http.get("/v1/runs", params={"after": "nowhere"})) == (400, "invalid_value")
             assert code(await http.get("/v1/runs", params={"limit": "many"})) == (400, "invalid_value")
+            assert code(await http.get("/v1/runs", params={"status": "done"})) == (400, "invalid_value")
 
 
 class TestRestarts:

@@ -231,8 +231,9 @@ class TestChat:
             path = f"/api/sessions/{session['id']}/chat"
             assert code(await http.post(path, json=body)) == (400, "missing_message")
             assert code(await http.post(f"{path}/stream", json=body)) == (400, "missing_message")
-            wrong = {"message": "x", "system_message": 5}
-            assert code(await http.post(path, json=wrong)) == (400, "invalid_system_message")
+            for given in ("5", "{}", "[]"):
+                wrong = {"message": "x", "system_message": json.loads(given)}
+                assert code(await http.post(path, json=wrong)) == (400, "invalid_system_message")
 
 
 class TestStream:
