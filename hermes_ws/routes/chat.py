@@ -17,6 +17,7 @@ from hermes_ws.compat.chat_request import ChatRequest, read_chat
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.fields import invalid
 from hermes_ws.compat.past import Past
+from hermes_ws.errors import CommandError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import InteractionReply
 from hermes_ws.routes.chat_answer import Answer, Asked, Place
@@ -27,6 +28,7 @@ from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.runtime import new_id
 from hermes_ws.store.base import RecordRow
+from hermes_ws.store.directory import EPHEMERAL
 
 __all__ = ["ROUTES"]
 
@@ -42,7 +44,7 @@ async def _complete(api: Api, request: Request) -> Response:
     body = await api.json(request)
     asked = Asked(api, request, caller, body, read_chat(body, api.settings.compat))
     name = _joined(request)
-    return await (_stateless(asked) if name is None else _in_conversation(asked, name))
+    return await (_stateless(asked) if name is None or _outlived(asked, name) else _in_conversation(asked, name))
 
 
 ROUTES: Final[list[Route]] = [("POST", "/v1/chat/completions", _complete)]
@@ -55,6 +57,18 @@ def _joined(request: Request) -> str | None:
         message = "X-Hermes-Conversation-Id and X-Hermes-Session-Id name two conversations; send one of them"
         raise ApiError(400, "invalid_conversation_id", message)
     return names.pop() if names else None
+
+
+def _outlived(asked: Asked, name: str) -> bool:
+    """Whether a client sends back the name of a conversation that was not kept, and its history with it: then it lacks
+    nothing. Without the history it is told that the conversation is over."""
+    if not name.startswith(EPHEMERAL):
+        return False
+    try:
+        asked.api.runtime.ephemerals.check(asked.api.ref(asked.caller, name))
+    except CommandError:
+        return bool(asked.chat.past())
+    return False
 
 
 def _agent(asked: Asked) -> str | None:
