@@ -194,6 +194,14 @@ class TestStream:
         assert names(log)[-3:] == ["assistant.completed", "run.cancelled", "done"]
         assert only(log, "assistant.completed")["interrupted"] is True
 
+    def test_a_session_that_is_deleted_ends_it(self) -> None:
+        projection = SessionStream(RUN, "s1")
+        [started] = Log().started().events
+        before = parsed(projection.feed(started))
+        (error, why), (done, last) = parsed(projection.deleted())
+        assert (error["event"], why["code"], done["event"]) == ("error", "session_not_found", "done")
+        assert last["seq"] == len(before) + 2
+
     def test_events_of_other_runs_are_not_in_it(self) -> None:
         log = Log().started()
         log.add(ev.RunQueued, run_id="run_2", input="x", position=1, by=ALICE)
