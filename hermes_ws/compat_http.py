@@ -17,12 +17,19 @@ from starlette.routing import Route as StarletteRoute
 
 from hermes_ws.compat.errors import ApiError, envelope, of_command
 from hermes_ws.errors import CommandError, ConversationDeleted, StoreError
-from hermes_ws.routes import responses_socket
+from hermes_ws.routes import about, chat, conversations, responses, responses_socket, runs, sessions
 from hermes_ws.routes.context import Api, Handler, Route, json_response
 
 __all__ = ["ROUTES", "SOCKET_PATH", "answer", "is_compatible", "on_http_exception", "routes", "serve_socket"]
 
-ROUTES: Final[list[Route]] = []
+ROUTES: Final[list[Route]] = [
+    *chat.ROUTES,
+    *responses.ROUTES,
+    *conversations.ROUTES,
+    *runs.ROUTES,
+    *sessions.ROUTES,
+    *about.ROUTES,
+]
 SOCKET_PATH: Final = "/v1/responses"
 """Where the Responses API is spoken over a WebSocket."""
 serve_socket: Final = responses_socket.serve
