@@ -188,6 +188,6 @@ class SessionFold:
         first = next((message for message in self.messages if message.role == "user"), None)
         if first is None:
             return ""
-        parts = items(first.content, "content") if isinstance(first.content, list) else [{"text": first.content}]
+        parts = [{"text": first.content}] if isinstance(first.content, str) else items(first.content, "content")
         line = " ".join(" ".join(part.get("text", "") for part in parts).split())
         return line if len(line) <= _PREVIEW else line[:_PREVIEW] + "..."

@@ -125,7 +125,8 @@ async def _stream(api: Api, found: Found, after: int) -> AsyncGenerator[bytes]:
                 projection.skip(past)
     with suppress(ConversationDeleted):  # then there is nothing more to come
         if not projection.done:
-            since = max(after, found.first_seq - 1)
+            head = (await api.open(found.ref)).committed  # a number that is yet to come would wait for itself
+            since = min(max(after, found.first_seq - 1), head)
             async with aclosing(api.follow(found.ref, since, found.row.run_id)) as following:
                 async for event in following:
                     if event is None:

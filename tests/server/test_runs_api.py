@@ -304,6 +304,15 @@ class TestEvents:
             async with soon(), reading(http, begun["run_id"], headers={"Last-Event-ID": str(whole[0]["id"])}) as events:
                 assert [event async for event in events] == whole[1:]
 
+    async def test_a_number_that_is_yet_to_come_is_now(self, server: Server) -> None:
+        async with server.http() as http:
+            begun = await begin(http, "/ask Which? | a | b\n/say done")
+            await waiting(http, begun["run_id"], "clarify.request")
+            async with reading(http, begun["run_id"], after=10**9) as events:
+                await http.post(f"/v1/runs/{begun['run_id']}/clarification", json={"answer": "a"})
+                assert (await until(events, "run.completed"))["output"] == "done"
+            assert [event["event"] for event in await everything(http, begun["run_id"], after=10**9)] == ["closed"]
+
     async def test_a_number_that_is_none_is_refused(self, server: Server) -> None:
         async with server.http() as http:
             begun = await begin(http, "hi")
