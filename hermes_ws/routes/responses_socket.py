@@ -59,13 +59,13 @@ log = structlog.get_logger("hermes_ws.routes")
 async def serve(api: Api, caller: Caller, receive: Receive, send: Send) -> None:
     """Serve a socket until the client has gone."""
     socket = _Socket(api, caller, send)
-    try:
-        async with anyio.create_task_group() as group:
+    async with anyio.create_task_group() as group:
+        try:
             while (given := await receive()) is not None:
                 await socket.take(given, group)
+        finally:
+            socket.close()
             group.cancel_scope.cancel()
-    finally:
-        socket.close()
 
 
 @dataclass(slots=True)
