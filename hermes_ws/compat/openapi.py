@@ -245,9 +245,19 @@ def _answer(answer: Answer, types: Types) -> Schema:
 
 def _content(type_: Any, types: Types) -> Schema:
     if isinstance(type_, ServerSentEvents):
-        about = "Server-sent events. What follows each `data:` is JSON, as in `x-event-data`."
-        return {"schema": {"type": "string", "description": about}, "x-event-data": types.schema(type_.data)}
+        return {"schema": _event(types.schema(type_.data))}
     return {"schema": types.schema(type_)}
+
+
+def _event(data: Schema) -> Schema:
+    """One event of a stream: that is what the schema of such a media type describes."""
+    said = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    return {
+        "description": "A server-sent event. Its data is JSON.",
+        "type": "object",
+        "properties": {"event": {"type": "string"}, "id": {"type": "string"}, "data": said},
+        "required": ["data"],
+    }
 
 
 def _taken(operations: Iterable[Operation]) -> list[Any]:

@@ -9,13 +9,16 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from hermes_ws.compat.chat_types import JsonSchemaFormat
 from hermes_ws.compat.openapi_types import AnyOf, ListOf
 
 __all__ = [
+    "CHAT_FORMAT",
     "CONTENT",
     "FIELDS",
+    "FORMAT",
+    "HISTORY",
     "INPUT",
-    "ITEMS",
     "MESSAGES",
     "TEXTS",
     "TOOLS",
@@ -34,6 +37,7 @@ __all__ = [
 ]
 
 _Words = Annotated[str, msgspec.Meta(min_length=1)]
+_Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 _CallId = Annotated[str, msgspec.Meta(max_length=512)]
 _ItemId = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
@@ -205,18 +209,66 @@ class AllowedFunctions(msgspec.Struct, kw_only=True):
     """``mode`` (``auto`` or ``required``) and ``tools``."""
 
 
+class PlainFormat(msgspec.Struct, kw_only=True):
+    """Text, or some JSON object."""
+
+    type: Literal["text", "json_object"]
+    """Which."""
+
+
+class ChatSchemaFormat(msgspec.Struct, kw_only=True):
+    """JSON that fits a schema, in the form of chat completions."""
+
+    type: Literal["json_schema"]
+    """``json_schema``."""
+    json_schema: JsonSchemaFormat
+    """Which."""
+
+
+class SchemaFormat(msgspec.Struct, kw_only=True):
+    """JSON that fits a schema, in the form of responses."""
+
+    type: Literal["json_schema"]
+    """``json_schema``."""
+    name: str
+    """For the model."""
+    schema: dict[str, Any]
+    """The JSON Schema."""
+    description: str | None = None
+    """For the model."""
+    strict: bool | None = None
+    """Whether the model is held to it, where its endpoint can."""
+
+
+CHAT_FORMAT: Final = AnyOf((PlainFormat, ChatSchemaFormat, None))
+"""The form of an answer, in chat completions."""
+FORMAT: Final = AnyOf((PlainFormat, SchemaFormat, None))
+"""The form of an answer, in responses."""
+
+
 # -- items of responses --------------------------------------------------------------------------------
 
 
 class MessageGiven(msgspec.Struct, kw_only=True):
-    """A message. Its type may be left out."""
+    """A message to the agent. Its type may be left out."""
 
     type: Literal["message"] | None = None
     """``message``."""
-    role: Literal["user", "assistant", "system", "developer"]
+    role: Literal["user", "system", "developer"]
     """Who says it."""
     content: Any
     """Text; from the user images too."""
+
+
+class AnswerGiven(msgspec.Struct, kw_only=True):
+    """What the assistant said earlier. Its type may be left out."""
+
+    type: Literal["message"] | None = None
+    """``message``."""
+    role: Literal["assistant"]
+    """Who says it."""
+    content: Any = None
+    """Text."""
 
 
 class ReasoningBlock(msgspec.Struct, kw_only=True):
@@ -292,9 +344,9 @@ class ApprovalGiven(msgspec.Struct, kw_only=True):
 
 
 class PassedOver(msgspec.Struct, kw_only=True):
-    """What says nothing to the model."""
+    """What says nothing to the model. A reference to an item is that where it is history."""
 
-    type: Literal["mcp_list_tools", "mcp_approval_request", "compaction"]
+    type: Literal["mcp_list_tools", "mcp_approval_request", "compaction", "item_reference"]
     """Which."""
 
 
@@ -307,22 +359,10 @@ class Referred(msgspec.Struct, kw_only=True):
     """Its id."""
 
 
-ITEMS: Final = ListOf(
-    AnyOf(
-        (
-            MessageGiven,
-            ReasoningGiven,
-            CallGiven,
-            OutputGiven,
-            McpCallGiven,
-            ApprovalGiven,
-            PassedOver,
-            Referred,
-        )
-    )
-)
-"""Items of a response or a conversation."""
-INPUT: Final = AnyOf((str, ITEMS, None))
+_HISTORY: Final = (MessageGiven, AnswerGiven, ReasoningGiven, CallGiven, OutputGiven, McpCallGiven, PassedOver)
+HISTORY: Final = ListOf(AnyOf(_HISTORY))
+"""Items that were said and done before."""
+INPUT: Final = AnyOf((str, ListOf(AnyOf((*_HISTORY, ApprovalGiven, Referred))), None))
 """The input of a response."""
 
 
@@ -425,14 +465,10 @@ class StopInput(msgspec.Struct, kw_only=True):
 
 
 class SteerInput(msgspec.Struct, kw_only=True):
-    """What is said to a running run, as one of ``input``, ``message`` and ``text``."""
+    """What is said to a running run."""
 
-    input: Any = None
-    """The text."""
-    message: Any = None
-    """The text."""
-    text: Any = None
-    """The text."""
+    input: Any
+    """The text; also ``message`` or ``text``."""
 
 
 class Approval(msgspec.Struct, kw_only=True):
@@ -451,15 +487,13 @@ class Approval(msgspec.Struct, kw_only=True):
 
 
 class Clarification(msgspec.Struct, kw_only=True):
-    """The answer to a question: ``answer`` or ``response``. For forms ``content`` or ``choice``, for functions of the
-    client's ``output``."""
+    """The answer to a question. For forms ``content`` or ``choice``, for functions of the client's ``output``."""
 
     request_id: _RequestId | None = None
     """Which question. Default: the oldest."""
     answer: Any = None
-    """One of the choices, several, or words."""
-    response: Any = None
-    """The same, under its other name; or an object with ``choice_id``, ``choice_ids`` or ``text``."""
+    """One of the choices, several, or words; also ``response``, or an object with ``choice_id``, ``choice_ids`` or
+    ``text``."""
     content: Any = None
     """An object: what a form is filled in with."""
     choice: Any = None
@@ -503,12 +537,10 @@ class SessionFork(msgspec.Struct, kw_only=True):
 
 
 class SessionInput(msgspec.Struct, kw_only=True):
-    """A message to a session, as one of ``message`` and ``input``."""
+    """A message to a session."""
 
-    message: Any = None
-    """Text, or parts."""
-    input: Any = None
-    """The same, under its other name."""
+    message: Any
+    """Text, or parts; also ``input``."""
     system_message: str | None = None
     """Added to the agent's own instructions, for this run only; also ``instructions``."""
     model: str | None = None
@@ -522,5 +554,9 @@ FIELDS: Final[dict[tuple[type, str], Any]] = {
     (ToolMessage, "content"): _RESULT,
     (FunctionMessage, "content"): _RESULT,
     (OutputGiven, "output"): AnyOf(_RESULT.types[:2]),
+    (MessageGiven, "content"): CONTENT,
+    (AnswerGiven, "content"): AnyOf((str, ListOf(AnyOf((str, TextContent, RefusalContent))), None)),
+    (SteerInput, "input"): AnyOf((_Text, ListOf(AnyOf((_Text, TextContent)), least=1))),
+    (SessionInput, "message"): CONTENT,
 }
 """What stands in fields of these."""

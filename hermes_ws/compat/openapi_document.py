@@ -44,7 +44,7 @@ _TAGS: Final = {
 @functools.cache
 def document() -> bytes:
     """The document. The same types give the same bytes."""
-    families = (openapi_native, openapi_openai, openapi_runs, openapi_sessions, openapi_bodies)
+    families = (openapi_native, openapi_openai, openapi_runs, openapi_bodies)
     fields = {field: type_ for family in families for field, type_ in family.FIELDS.items()}
     made = openapi(OPERATIONS, version=__version__, tags=_TAGS, fields=fields)
     return f"{json.dumps(made, indent=2, ensure_ascii=False)}\n".encode()

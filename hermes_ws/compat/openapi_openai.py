@@ -8,6 +8,7 @@ import msgspec
 
 from hermes_ws.compat.chat_types import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
 from hermes_ws.compat.conversations import (
+    MOST_ITEMS,
     Conversation,
     ConversationCreate,
     ConversationDeleted,
@@ -17,8 +18,10 @@ from hermes_ws.compat.conversations import (
 from hermes_ws.compat.item_lists import ItemPage
 from hermes_ws.compat.openapi import Answer, Body, Header, Operation, Parameter, ServerSentEvents
 from hermes_ws.compat.openapi_bodies import (
+    CHAT_FORMAT,
+    FORMAT,
+    HISTORY,
     INPUT,
-    ITEMS,
     MESSAGES,
     TOOLS,
     AllowedFunctions,
@@ -26,7 +29,7 @@ from hermes_ws.compat.openapi_bodies import (
     ResponseFunctionChoice,
 )
 from hermes_ws.compat.openapi_types import AnyOf, ListOf
-from hermes_ws.compat.responses_types import CreateResponse, Item, Response, StreamEvent
+from hermes_ws.compat.responses_types import CreateResponse, Item, Response, StreamEvent, TextConfig
 from hermes_ws.protocol.values import ConversationId
 
 __all__ = ["ERROR", "FIELDS", "IDEMPOTENT", "JOINED", "OPERATIONS", "REPLAYED", "ErrorEnvelope"]
@@ -80,10 +83,6 @@ _RUN_REFUSALS: Final = (404, 409, 429, 500, 502, 504, 507)
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 
 
-def _joining(name: str, about: str) -> Parameter:
-    return Parameter(name=name, where="header", type=ConversationId, about=about)
-
-
 # -- chat completions ----------------------------------------------------------------------------------
 
 _CHAT: Final = Operation(
@@ -97,8 +96,12 @@ _CHAT: Final = Operation(
         brings what they came to. The agent's own tools run here; a stream tells of them in `event:
         hermes.tool.progress`.""",
     parameters=(
-        _joining("X-Hermes-Conversation-Id", "The conversation to speak in. `new`: one that is kept, of its own."),
-        _joining("X-Hermes-Session-Id", "The same, as hermes-agent calls it."),
+        Parameter(
+            name="X-Hermes-Conversation-Id",
+            where="header",
+            type=ConversationId,
+            about="The conversation to speak in; also `X-Hermes-Session-Id`. `new`: one that is kept, of its own.",
+        ),
         Parameter(
             name="X-Hermes-Tool-Progress",
             where="header",
@@ -122,7 +125,6 @@ _CHAT: Final = Operation(
 # -- responses -----------------------------------------------------------------------------------------
 
 _RESPONSE: Final = Parameter(name="response_id", where="path", type=str, about="The response.")
-_Flag = Literal["true", "false"]
 _STREAM: Final = ServerSentEvents(data=AnyOf(get_args(StreamEvent)))
 _PAGE: Final = (
     Parameter(name="after", where="query", type=str, about="`last_id` of the page before."),
@@ -163,7 +165,7 @@ _RESPONSES: Final = (
         summary="A response as it is now, or its events",
         parameters=(
             _RESPONSE,
-            Parameter(name="stream", where="query", type=_Flag, about="Its events, those that have been too."),
+            Parameter(name="stream", where="query", type=str, about="`true`: its events, those that have been too."),
             Parameter(
                 name="starting_after",
                 where="query",
@@ -325,11 +327,14 @@ FIELDS: Final[dict[tuple[type, str], Any]] = {
     ),
     (ChatCompletionRequest, "function_call"): AnyOf((Literal["auto", "none"], ResponseFunctionChoice, None)),
     (CreateResponse, "input"): INPUT,
-    (CreateResponse, "conversation_history"): AnyOf((ITEMS, None)),
+    (CreateResponse, "conversation_history"): AnyOf((HISTORY, None)),
+    (CreateResponse, "prompt"): AnyOf((None,)),
+    (TextConfig, "format"): FORMAT,
+    (ChatCompletionRequest, "response_format"): CHAT_FORMAT,
     (CreateResponse, "tools"): TOOLS,
     (CreateResponse, "tool_choice"): AnyOf(
         (Literal["auto", "none", "required"], FunctionChoice, ResponseFunctionChoice, dict[str, Any], None)
     ),
-    (ConversationCreate, "items"): AnyOf((ITEMS, None)),
-    (ItemsCreate, "items"): ListOf(ITEMS.item, least=1),
+    (ConversationCreate, "items"): AnyOf((ListOf(HISTORY.item, most=MOST_ITEMS), None)),
+    (ItemsCreate, "items"): ListOf(HISTORY.item, most=MOST_ITEMS),
 }

@@ -235,7 +235,7 @@ OPERATIONS: Final = (
 _CHOICES: Final = ["once", "run", "session", "always", "deny", "approve", "approved", "allow", "conversation"]
 FIELDS: Final[dict[tuple[type, str], Any]] = {
     (RunInput, "input"): AnyOf((CONTENT, MESSAGES)),
-    (RunInput, "conversation_history"): AnyOf((MESSAGES, ListOf(dict[str, Any]), None)),
+    (RunInput, "conversation_history"): AnyOf((ListOf(MESSAGES.item), None)),
     (Approval, "choice"): {"enum": _CHOICES},
     (RunObject, "requests"): ListOf(AnyOf((ApprovalRequest, ClarifyRequest, FormRequest, FunctionRequest))),
 }

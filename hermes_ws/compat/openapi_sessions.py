@@ -7,13 +7,12 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from hermes_ws.compat.openapi import Answer, Body, Operation, Parameter, ServerSentEvents
-from hermes_ws.compat.openapi_bodies import CONTENT, SessionCreate, SessionFork, SessionInput, SessionPatch
+from hermes_ws.compat.openapi_bodies import SessionCreate, SessionFork, SessionInput, SessionPatch
 from hermes_ws.compat.openapi_openai import ERROR, IDEMPOTENT, JOINED, REPLAYED
 from hermes_ws.compat.openapi_runs import page_limit
-from hermes_ws.compat.openapi_types import AnyOf
 from hermes_ws.compat.sessions_types import ChatAnswer, Deleted, MessageList, SessionEnvelope, SessionList
 
-__all__ = ["FIELDS", "OPERATIONS"]
+__all__ = ["OPERATIONS"]
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**15 - 1)]
 _SESSION: Final = Parameter(name="session_id", where="path", type=str, about="The session: a conversation's id.")
@@ -136,9 +135,3 @@ OPERATIONS: Final = (
         refusals=(404, 409, 429, 507),
     ),
 )
-
-FIELDS: Final[dict[tuple[type, str], Any]] = {
-    (SessionInput, "message"): AnyOf((*CONTENT.types, None)),
-    (SessionInput, "input"): AnyOf((*CONTENT.types, None)),
-}
-"""What stands in fields that are read by hand."""

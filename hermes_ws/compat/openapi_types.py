@@ -33,6 +33,7 @@ class ListOf:
 
     item: Any
     least: int = 0
+    most: int | None = None
 
 
 class Types:
@@ -74,7 +75,8 @@ class Types:
             return {"anyOf": [self.schema(one) for one in type_.types]}
         if isinstance(type_, ListOf):
             least = {"minItems": type_.least} if type_.least else {}
-            return {"type": "array", "items": self.schema(type_.item), **least}
+            most = {"maxItems": type_.most} if type_.most is not None else {}
+            return {"type": "array", "items": self.schema(type_.item), **least, **most}
         return next(schema for known, schema in self._schemas if known is type_ or known == type_)
 
 
