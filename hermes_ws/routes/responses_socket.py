@@ -9,7 +9,7 @@ as long as the socket is open, and can be gone on from here. A run that is under
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -148,7 +148,8 @@ class _Socket:
         if lane is not None:
             event = {**msgspec.to_builtins(event), "stream_id": lane}
         async with self._sending:
-            await self._send(msgspec.json.encode(event).decode())
+            with suppress(OSError):  # the client has gone; whoever receives is told so too
+                await self._send(msgspec.json.encode(event).decode())
 
     async def _refuse(self, error: HermesError, lane: _Lane) -> None:
         if isinstance(error, CommandError):
