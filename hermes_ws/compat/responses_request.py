@@ -12,9 +12,10 @@ from hermes_ws.compat.fields import converted, invalid, items, text, whole_objec
 from hermes_ws.compat.responses_types import ConversationId, CreateResponse, Response, ResponseStatus
 from hermes_ws.protocol.commands import ClientTool
 
-__all__ = ["ResponseRequest", "read_create"]
+__all__ = ["ResponseRequest", "check_metadata", "read_create"]
 
 _NAME_CHARS: Final = 128
+_KEY_CHARS: Final = 64
 _ECHOED: Final = 80
 _OF_THE_SERVER: Final = (
     "web_search",
@@ -117,7 +118,15 @@ def read_create(body: dict[str, Any], *, most_items: int, most_functions: int) -
     )
 
 
+def check_metadata(metadata: dict[str, str] | None) -> None:
+    """Raises :class:`ApiError` for keys that are too long; the rest has been seen to."""
+    for key in metadata or {}:
+        if not 0 < len(key) <= _KEY_CHARS:
+            raise invalid("metadata", f"has keys of 1 to {_KEY_CHARS} characters, not {key[:_ECHOED]!r}")
+
+
 def _check(given: CreateResponse, conversation: str | None) -> None:
+    check_metadata(given.metadata)
     if conversation is not None and given.previous_response_id is not None:
         message = "cannot be used together with `conversation`; send one of them"
         raise invalid("previous_response_id", message, "mutually_exclusive_parameters")

@@ -65,10 +65,7 @@ class _Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 _Penalty: TypeAlias = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-Metadata: TypeAlias = Annotated[
-    dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
-    msgspec.Meta(max_length=16),
-]
+Metadata: TypeAlias = Annotated[dict[str, Annotated[str, msgspec.Meta(max_length=512)]], msgspec.Meta(max_length=16)]
 """The client's own: 16 pairs, keys of up to 64 characters, values of up to 512."""
 
 

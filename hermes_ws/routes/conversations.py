@@ -27,6 +27,7 @@ from hermes_ws.compat.fields import converted, invalid
 from hermes_ws.compat.item_lists import items_of, page_of, shown
 from hermes_ws.compat.past import Past
 from hermes_ws.compat.responses_input import Output, Turn, no_call, turn_of
+from hermes_ws.compat.responses_request import check_metadata
 from hermes_ws.protocol.commands import ConversationConfigure, RunStart
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.responses_begin import INSTRUCTION, keep
@@ -55,6 +56,7 @@ async def create(api: Api, request: Request) -> Response:
     """Begin a conversation, with history if there is any."""
     caller = api.caller(request)
     given = converted(await api.json(request), ConversationCreate)
+    check_metadata(given.metadata)
     caller.check(RunStart(input="-"))
     conversation = await api.new(caller)
     with conversation.held():
@@ -74,6 +76,7 @@ async def update(api: Api, request: Request) -> Response:
     """Give a conversation other metadata."""
     caller, conversation = api.caller(request), await _named(api, request)
     given = converted(await api.json(request), ConversationUpdate)
+    check_metadata(given.metadata)
     with conversation.held():
         patch = metadata_patch(conversation.session.state.config.metadata, given.metadata)
         await api.command(conversation, ConversationConfigure(config=patch), caller)

@@ -1,0 +1,145 @@
+"""``/v1/conversations``: OpenAI's shape over the conversations of the socket."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.server.responses_wire import WEATHER, Responses, leave, output, said
+from tests.wire import Json, Server, fresh
+
+
+@pytest.fixture
+def client(server: Server) -> Responses:
+    return Responses(server)
+
+
+async def made(client: Responses, **body: object) -> Json:
+    answer = await client.ask("POST", "/conversations", dict(body))
+    assert answer.status_code == 200, answer.text
+    conversation: Json = answer.json()
+    return conversation
+
+
+def texts(page: Json) -> list[tuple[str, str]]:
+    return [(item["role"], item["content"][0]["text"]) for item in page["data"]]
+
+
+async def test_a_conversation_is_begun_shown_changed_and_deleted(client: Responses) -> None:
+    conversation = await made(client, metadata={"topic": "demo"})
+    assert conversation["id"].startswith("conv_")
+    assert (conversation["object"], conversation["metadata"]) == ("conversation", {"topic": "demo"})
+    path = f"/conversations/{conversation['id']}"
+    assert await client.get(path) == conversation
+    changed = (await client.ask("POST", path, {"metadata": {"other": "1"}})).json()
+    assert changed == {**conversation, "metadata": {"other": "1"}}
+    assert (await client.ask("POST", path, {"metadata": None})).json()["metadata"] == {}
+    deleted = (await client.ask("DELETE", path)).json()
+    assert deleted == {"id": conversation["id"], "object": "conversation.deleted", "deleted": True}
+    for method in ("GET", "POST", "DELETE"):
+        answer = await client.ask(method, path, {"metadata": {}})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "conversation_not_found")
+
+
+async def test_it_may_begin_with_items(client: Responses) -> None:
+    items = [
+        {"type": "message", "role": "system", "content": "Be kind."},
+        {"type": "message", "role": "user", "content": "I am Al."},
+        {"type": "message", "role": "assistant", "content": "Hi Al."},
+    ]
+    conversation = await made(client, items=items)
+    page = await client.get(f"/conversations/{conversation['id']}/items", order="asc")
+    assert texts(page) == [("system", "Be kind."), ("user", "I am Al."), ("assistant", "Hi Al.")]
+
+
+async def test_items_are_added_listed_and_fetched(client: Responses) -> None:
+    conversation = await made(client)
+    path = f"/conversations/{conversation['id']}/items"
+    first = (await client.ask("POST", path, {"items": [{"role": "user", "content": "one"}]})).json()
+    assert (first["object"], texts(first), first["has_more"]) == ("list", [("user", "one")], False)
+    assert first["first_id"] == first["last_id"] == first["data"][0]["id"]
+    await client.ask("POST", path, {"items": [{"role": "assistant", "content": "two"}]})
+    assert texts(await client.get(path)) == [("assistant", "two"), ("user", "one")]
+    assert await client.get(f"{path}/{first['first_id']}") == first["data"][0]
+    assert (await client.ask("GET", f"{path}/nope")).status_code == 404
+
+
+async def test_an_item_cannot_be_taken_out_of_the_log(client: Responses) -> None:
+    conversation = await made(client, items=[{"role": "user", "content": "one"}])
+    path = f"/conversations/{conversation['id']}/items"
+    item = (await client.get(path))["data"][0]
+    answer = await client.ask("DELETE", f"{path}/{item['id']}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_operation")
+    assert (await client.get(path))["data"] == [item]
+
+
+async def test_what_a_response_was_made_of_is_in_its_conversation_under_the_same_ids(client: Responses) -> None:
+    conversation = await made(client)
+    script = '/think hm\n/tool read_file {"path": "nope"}\n/run echo hi\n/say done'
+    first = await client.create(script, conversation=conversation["id"])
+    request = first["output"][-1]
+    second = await client.create([leave(request["id"], True)], conversation=conversation["id"])
+    page = await client.get(f"/conversations/{conversation['id']}/items", order="asc")
+    listed = {item["id"]: item for item in page["data"]}
+    for item in [*first["output"], *second["output"]]:
+        assert listed[item["id"]] == item
+    assert [item["type"] for item in page["data"]] == [
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call_output",
+        "function_call",
+        "mcp_approval_request",
+        "mcp_approval_response",
+        "function_call_output",
+        "message",
+    ]
+
+
+async def test_what_was_done_at_the_socket_is_listed_too(client: Responses, server: Server) -> None:
+    name = fresh()
+    async with server.socket(name) as socket:
+        await socket.run("hello")
+    page = await client.get(f"/conversations/{name}/items", order="asc")
+    assert texts(page)[0] == ("user", "hello")
+
+
+async def test_a_function_of_the_clients_and_what_it_came_to_are_items(client: Responses) -> None:
+    name = fresh()
+    first = await client.create("what is the weather?", conversation=name, tools=[WEATHER])
+    call = first["output"][-1]
+    second = await client.create([output(call["call_id"], "rain")], conversation=name)
+    assert "rain" in said(second)
+    page = await client.get(f"/conversations/{name}/items", order="asc")
+    assert [item["type"] for item in page["data"]] == ["message", "function_call", "function_call_output", "message"]
+    assert page["data"][2]["output"] == "rain"
+
+
+async def test_history_is_not_added_while_a_run_is_there(client: Responses) -> None:
+    name = fresh()
+    await client.create("/sleep 30", conversation=name, background=True)
+    answer = await client.ask("POST", f"/conversations/{name}/items", {"items": [{"role": "user", "content": "x"}]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "busy")
+    await client.ask("DELETE", f"/conversations/{name}")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"items": [{"role": "user", "content": "x"}] * 21}, "items"),
+        ({"items": [{"role": "nobody", "content": "x"}]}, "items[0].role"),
+        ({"items": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "items[0].call_id"),
+        ({"items": "x"}, "items"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata"),
+        ({"metadata": {str(n): "v" for n in range(17)}}, "metadata"),
+    ],
+)
+async def test_what_cannot_be_done_names_the_field(client: Responses, body: Json, param: str) -> None:
+    answer = await client.ask("POST", "/conversations", body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"].startswith(param)
+
+
+async def test_an_empty_list_is_a_list(client: Responses) -> None:
+    conversation = await made(client)
+    page = await client.get(f"/conversations/{conversation['id']}/items")
+    assert page == {"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": False}
