@@ -8,6 +8,7 @@ to each other can ask for more than there is time.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache, lru_cache
@@ -34,6 +35,10 @@ WORK: Final = 20_000
 """Keywords that one check may evaluate: a tenth of a second or so. What compares or tells much counts for more."""
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/"
 _OURS: Final = "https://meta.invalid/2020-12/"
+DEPTH: Final = 200
+"""Keywords inside keywords, references followed included. Fewer where the stack is high already."""
+_FRAMES_A_KEYWORD: Final = 4
+_SPARE_FRAMES: Final = 60
 META_WORK: Final = 20_000
 """The same for checking that a schema is one."""
 
@@ -41,17 +46,26 @@ META_WORK: Final = 20_000
 class _Left:
     """What the running check may still do. ``weight`` is what an error costs: it quotes what it is about."""
 
-    __slots__ = ("weight", "work")
+    __slots__ = ("depth", "weight", "work")
 
     def __init__(self, work: int, weight: int) -> None:
         self.work = work
         self.weight = weight
+        self.depth = min(DEPTH, (sys.getrecursionlimit() - _frames() - _SPARE_FRAMES) // _FRAMES_A_KEYWORD)
 
     def spend(self, work: int) -> None:
         """Raises :class:`_TooMuch` when there is no more."""
         self.work -= work
         if self.work < 0:
             raise _TooMuch
+
+
+def _frames() -> int:
+    """How high the stack is."""
+    count, frame = 0, sys._getframe()  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None:
+        count, frame = count + 1, frame.f_back
+    return count
 
 
 _left: ContextVar[_Left] = ContextVar("_left")
@@ -180,9 +194,15 @@ def _counted(name: str, keyword: Keyword) -> Keyword:
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         left = _left.get()
         left.spend(1 + _comparisons(name, value, instance))
-        for error in keyword(validator, value, instance, schema) or ():
-            left.spend(1 + left.weight)
-            yield error
+        left.depth -= 1
+        try:
+            if left.depth < 0:  # the interpreter's own limit would be met in foreign code, which does not survive it
+                raise RecursionError
+            for error in keyword(validator, value, instance, schema) or ():
+                left.spend(1 + left.weight)
+                yield error
+        finally:
+            left.depth += 1
 
     return check
 

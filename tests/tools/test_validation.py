@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
@@ -77,3 +78,25 @@ def test_whether_a_schema_is_one_takes_no_longer_than_that_either(schema: dict[s
     with pytest.raises(UnusableSchema, match="too much"):
         first_problem(schema, {})
     assert time.process_time() - began < 2.0
+
+
+@pytest.mark.parametrize("schema", [{"not": {"$ref": "#"}}, {"if": {"$ref": "#"}}, {"contains": {"$ref": "#"}}])
+def test_a_schema_without_end_is_told_however_high_the_stack_is(schema: dict[str, Any]) -> None:
+    """At the interpreter's own limit the libraries below end the process."""
+
+    def check(frames: int) -> None:
+        if frames:
+            check(frames - 1)
+            return
+        with suppress(UnusableSchema):
+            first_problem(schema, [[]])
+
+    for frames in range(0, 400, 7):
+        check(frames)
+
+
+def test_a_tree_as_deep_as_values_may_be_is_checked_through_its_reference() -> None:
+    value: dict[str, Any] = {}
+    for _ in range(62):
+        value = {"a": value}
+    assert first_problem({"properties": {"a": {"$ref": "#"}}}, value) is None
