@@ -7,10 +7,10 @@ alone how far it is. That is what makes an agent's loop restartable: it keeps no
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hermes_ws.entities import Message, Reasoning, Step, ToolCall, UserMessage
-from hermes_ws.protocol.values import ContentPart, ToolStatus
+from hermes_ws.protocol.values import ContentPart, TextPart, ToolStatus
 from hermes_ws.state import State
 
 __all__ = ["AssistantTurn", "CallMade", "HistoryEntry", "ToolAnswer", "UserTurn", "history"]
@@ -62,6 +62,8 @@ class ToolAnswer:
 
 HistoryEntry = UserTurn | AssistantTurn | ToolAnswer
 
+_NOTHING: Final = TextPart(text="")
+
 
 def history(state: State, run_id: str) -> list[HistoryEntry]:
     """The conversation so far as this run sees it, oldest first.
@@ -73,7 +75,8 @@ def history(state: State, run_id: str) -> list[HistoryEntry]:
     entries: list[HistoryEntry] = []
     for entry in sorted(state.timeline, key=lambda e: e.run_id in own):  # stable: order is kept within
         if isinstance(entry, UserMessage):
-            entries.append(UserTurn(entry.run_id, entry.text, entry.content, entry.steered))
+            if any(part != _NOTHING for part in entry.content):  # a history may begin with what the assistant said
+                entries.append(UserTurn(entry.run_id, entry.text, entry.content, entry.steered))
         else:
             entries.extend(_step(entry))
     return entries

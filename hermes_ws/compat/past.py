@@ -141,6 +141,8 @@ class _Importer:
         )
 
     def _settle(self, call: PastCall, call_id: str) -> None:
+        if call.output is not None:
+            self._emit(ev.ToolExecuting, run_id=self.run_id, call_id=call_id, arguments=call.arguments)
         status = "cancelled" if call.output is None else "error" if call.is_error else "ok"
         self._emit(
             ev.ToolCompleted,
@@ -186,47 +188,61 @@ def events_of(
     return Imported(importer.events, open_run)
 
 
+@dataclass(slots=True)
+class _Step:
+    """A step, as its events tell of it, one after the other."""
+
+    said: dict[str, str] = field(default_factory=dict[str, str])
+    thought: dict[str, str] = field(default_factory=dict[str, str])
+    calls: dict[str, PastCall] = field(default_factory=dict[str, PastCall])
+
+    def note(self, event: ev.Event | ev.UnknownEvent) -> None:
+        match event:
+            case ev.MessageCompleted():
+                self.said[event.item_id] = event.text
+            case ev.ReasoningAvailable():
+                self.thought[event.item_id] = event.text
+            case ev.ItemDiscarded():
+                self.said.pop(event.item_id, None)
+                self.thought.pop(event.item_id, None)
+            case ev.ToolStarted():
+                self.calls[event.call_id] = PastCall(event.call_id, event.name, event.arguments, None)
+            case ev.ToolCompleted() if event.call_id in self.calls:
+                self.calls[event.call_id] = _settled(self.calls[event.call_id], event)
+            case _:
+                pass
+
+    def answered(self) -> Answered:
+        return Answered("".join(self.said.values()), "\n\n".join(self.thought.values()), list(self.calls.values()))
+
+
 def past_of(events: Iterable[ev.Event | ev.UnknownEvent]) -> Past:
-    """What was said and done in these events, as history for another conversation."""
-    past: Past = []
-    current: Answered | None = None
+    """What was said and done in these events, as history for another conversation. Of a run that goes on from another
+    one's end nothing is said anew."""
+    past: list[Said | _Step] = []
+    current = _Step()
     for event in events:
         match event:
-            case ev.RunStarted():
+            case ev.RunStarted(retry_of=None):
                 past.append(Said(event.input))
             case ev.RunSteered(disposition="applied"):
                 past.append(Said(event.text))
             case ev.StepStarted():
-                current = Answered("")
+                current = _Step()
                 past.append(current)
-            case ev.MessageCompleted() | ev.ReasoningAvailable() | ev.ToolStarted() | ev.ToolCompleted():
-                if current is not None:
-                    current = past[_last(past)] = _with(current, event)
             case _:
-                pass
-    return [one for one in past if isinstance(one, Said) or one.text or one.calls]
+                current.note(event)
+    return [one for one in (_plain(one) for one in past) if one not in _NOTHING]
 
 
-def _last(past: Past) -> int:
-    return next(n for n in range(len(past) - 1, -1, -1) if isinstance(past[n], Answered))
+_NOTHING: Final = (Said(""), Answered(""))
 
 
-def _with(
-    answer: Answered, event: ev.MessageCompleted | ev.ReasoningAvailable | ev.ToolStarted | ev.ToolCompleted
-) -> Answered:
-    """The answer with one thing more in it."""
-    text, reasoning, calls = answer.text, answer.reasoning, answer.calls
-    match event:
-        case ev.MessageCompleted():
-            text += event.text
-        case ev.ReasoningAvailable():
-            reasoning = "\n\n".join(filter(None, (reasoning, event.text)))
-        case ev.ToolStarted():
-            calls = [*calls, PastCall(event.call_id, event.name, event.arguments, None)]
-        case ev.ToolCompleted():
-            calls = [_settled(call, event) if call.call_id == event.call_id else call for call in calls]
-    return Answered(text, reasoning, calls)
+def _plain(one: Said | _Step) -> Said | Answered:
+    return one if isinstance(one, Said) else one.answered()
 
 
 def _settled(call: PastCall, event: ev.ToolCompleted) -> PastCall:
+    if event.status == "cancelled" and not event.output:
+        return call
     return PastCall(call.call_id, call.name, call.arguments, event.output, event.status != "ok", event.content)

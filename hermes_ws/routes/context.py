@@ -250,10 +250,12 @@ class Api:
         return settled
 
     async def _settled_call(self, conversation: Conversation, call: PastCall) -> PastCall:
-        if not call.content:
-            return call
-        content = await self.runtime.images.settled(conversation, call.content, "$.content")
-        return PastCall(call.call_id, call.name, call.arguments, call.output, call.is_error, content)
+        """The call without secrets in what holds events together: an id that has one in it is made anew."""
+        content, scrub = call.content, conversation.session.scrubber.text
+        if content:
+            content = await self.runtime.images.settled(conversation, content, "$.content")
+        call_id = call.call_id if scrub(call.call_id) == call.call_id else ""
+        return PastCall(call_id, scrub(call.name), call.arguments, call.output, call.is_error, content)
 
     async def first_seq(self, conversation: Conversation, run_id: str) -> int:
         """The number of a run's first event."""
