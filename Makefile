@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help serve test check torture mutants bench schemas clean
+.PHONY: help serve test acceptance check torture mutants bench schemas clean
 
 help: ## what can be run
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ serve: $(VENV)/serve.stamp ## run the server (ARGS="--port 9000" for more)
 
 test: $(VENV)/dev.stamp ## run the tests, on every core
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+acceptance: $(VENV)/dev.stamp ## let clients that we did not write talk to the server (Python and Node)
+	HERMES_WS_TESTS_REQUIRE_CLIENTS=1 $(BIN)/python -m pytest -n auto $(ARGS) tests/acceptance
 
 check: $(VENV)/dev.stamp ## ruff, mypy, pyright, import-linter, generated schemas
 	$(BIN)/ruff format --check .
@@ -49,4 +52,4 @@ schemas: $(VENV)/dev.stamp ## write schemas/ and the generated tables anew
 	$(BIN)/python -m scripts.settings_doc
 
 clean: ## remove what was built
-	rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) node_modules tests/acceptance/node/node_modules .pytest_cache .mypy_cache .ruff_cache
