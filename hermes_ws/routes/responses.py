@@ -27,7 +27,7 @@ from hermes_ws.protocol.commands import RunStart, RunStop
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.once import REPLAYED, Once, once
 from hermes_ws.routes.responses_begin import Asked, begin
-from hermes_ws.routes.responses_log import Found, current, find, find_all, grow
+from hermes_ws.routes.responses_log import Found, current, find, grow, ids
 from hermes_ws.routes.streams import KEEPALIVE
 from hermes_ws.routes.values import count
 from hermes_ws.runtime.conversation import Conversation
@@ -243,7 +243,7 @@ async def delete(api: Api, request: Request) -> Response:
     caller.check(RunStart(input="-"))
     response_id = found.record.opening.id
     await api.runtime.store.forget_record(found.ref.namespace, RESPONSE, response_id)
-    if found.record.implicit and not await find_all(api, found.ref):
+    if found.record.implicit and not await ids(api, found.ref):
         conversation = await api.open(found.ref)
         if not (conversation.readers or conversation.followers):
             await api.runtime.delete(found.ref)

@@ -21,7 +21,7 @@ from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import RunSteer
 from hermes_ws.protocol.values import ImagePart, Input
 from hermes_ws.routes.context import Api
-from hermes_ws.routes.responses_log import Found, find, find_all, resolved, row
+from hermes_ws.routes.responses_log import Found, find, ids, resolved, row
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
@@ -154,10 +154,10 @@ async def _is_last(asked: Asked, found: Found, conversation: Conversation) -> bo
     """Whether nothing has been said in the conversation since."""
     api, record, state = asked.api, found.record, conversation.session.state
     if is_ephemeral(found.ref):
-        records = [one.record for one in asked.local.values() if one.ref == found.ref]
+        known = [response_id for response_id, one in asked.local.items() if one.ref == found.ref]
     else:
-        records = await find_all(api, found.ref)
-    if not records or records[-1].opening.id != record.opening.id:
+        known = await ids(api, found.ref)
+    if known[-1:] != [record.opening.id]:
         return False
     if record.run_id is None:
         return state.head == record.after

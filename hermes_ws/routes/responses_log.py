@@ -22,7 +22,7 @@ from hermes_ws.routes.context import Api
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.store.base import ConversationRef, RecordRow
 
-__all__ = ["Found", "current", "find", "find_all", "grow", "resolved", "row"]
+__all__ = ["Found", "current", "find", "grow", "ids", "resolved", "row"]
 
 _DELETED = "the conversation was deleted"
 
@@ -47,10 +47,9 @@ async def find(api: Api, caller: Caller, response_id: str) -> Found | None:
     return Found(found[0], msgspec.json.decode(found[1].data, type=ResponseRecord))
 
 
-async def find_all(api: Api, ref: ConversationRef) -> list[ResponseRecord]:
-    """The responses of a conversation, oldest first."""
-    rows = await api.runtime.store.records(ref, RESPONSE)
-    return [msgspec.json.decode(row.data, type=ResponseRecord) for row in rows]
+async def ids(api: Api, ref: ConversationRef) -> list[str]:
+    """The ids of the responses that are kept of a conversation, oldest first."""
+    return [row.record_id for row in await api.runtime.store.records(ref, RESPONSE)]
 
 
 async def current(api: Api, found: Found) -> ResponseProjection:
