@@ -103,6 +103,17 @@ def test_streamed_tool_calls_add_up(model: ChatOpenAI) -> None:
     assert isinstance(call["args"]["city"], str)
 
 
+def test_a_header_keeps_it_from_executing_what_the_agent_executes_itself(server: Server, responses: bool) -> None:
+    model = made(server, responses, default_headers={"X-Hermes-Tool-Progress": "off"}).bind_tools([get_weather])
+    messages: list[Any] = [HumanMessage('/tool list_files {}\n/tool get_weather {"city": "Rome"}\n/say Done.')]
+    asked = model.invoke(messages)
+    assert [call["name"] for call in asked.tool_calls] == ["get_weather"]
+    messages += [asked, get_weather.invoke(asked.tool_calls[0])]
+    answer = model.invoke(messages)
+    assert answer.tool_calls == []
+    assert answer.text == "Done."
+
+
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_it_gets_structured_output(model: ChatOpenAI, method: Any) -> None:
     structured = model.with_structured_output(City, method=method)

@@ -120,6 +120,23 @@ def test_a_bad_request_is_an_error_event_and_the_connection_stays(connection: Re
     assert answered(connection, input="hi").output_text == quoted("hi")
 
 
+def test_what_is_said_to_a_response_under_way_is_answered_by_the_next_one(connection: ResponsesConnection) -> None:
+    connection.response.create(model=MODEL, input="/tool list_files {}\n/sleep 0.3\n/stream 20 5\n/say Done.")
+    steered, order = False, list[Any]()
+    for event in connection:
+        order.append(event)
+        if event.type == "response.output_item.added" and not steered:
+            steered = True
+            connection.response.steer(input="Hurry.", previous_response_id=order[0].response.id)
+        if event.type == "response.completed":
+            break
+    kinds = [event.type for event in order]
+    assert kinds.index("response.steer.accepted") < kinds.index("response.incomplete")
+    first, second = [event.response for event in order if event.type == "response.created"]
+    assert second.previous_response_id == first.id
+    assert "Hurry." in order[-1].response.output_text
+
+
 def test_handlers_are_called_for_what_they_wait_for(client: OpenAI) -> None:
     text = list[str]()
     with client.responses.connect() as connection:
