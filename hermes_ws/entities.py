@@ -203,6 +203,8 @@ class Step:
     started_at: int
     finished: bool = False
     stop_reason: Literal["length", "refused"] | None = None
+    usage: Usage | None = None
+    """Of the model call, as far as it was told before the step is over."""
     items: list[StepItem] = field(default_factory=list[StepItem])
 
     @property

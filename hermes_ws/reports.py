@@ -6,7 +6,7 @@ See :mod:`hermes_ws.session`, which adds what people send. Recovery stands at th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
@@ -265,9 +265,11 @@ class Reports:
                 partial=partial or None,
             )
 
-    def finish_call(self, run_id: str, calls: Iterable[CallRequest], now: int) -> tuple[list[str], Decision]:
+    def finish_call(
+        self, run_id: str, calls: Sequence[CallRequest], now: int, usage: Usage | None = None
+    ) -> tuple[list[str], Decision]:
         """The model's answer is whole: its finals and all its tool calls, in one commit. Returns the ids of the calls
-        that are to be made."""
+        that are to be made. ``usage``: what the answer has cost, if that is known."""
         self._begin(now)
         run = self._reporting(run_id)
         step = self._open_step(run)
@@ -289,6 +291,7 @@ class Reports:
                 title=call.title,
                 arguments=call.arguments,
                 annotations=call.annotations,
+                usage=usage if call is calls[-1] else None,
             )
             if call.problem is None:
                 call_ids.append(call_id)

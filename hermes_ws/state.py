@@ -297,6 +297,8 @@ class State:
         )
         self.calls[e.call_id] = call
         self._add(run, call)
+        if run.step is not None and e.usage is not None:
+            run.step.usage = e.usage
 
     def _tool_executing(self, e: ev.ToolExecuting) -> None:
         call = self._call(e)

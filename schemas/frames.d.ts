@@ -447,6 +447,11 @@ export interface ToolStarted {
   arguments: Record<string, unknown>;
   /** What the tool says of itself. */
   annotations: Annotations;
+  /**
+   * Of the model call that asked for it, with the last of its calls. It is in `step.completed` too,
+   * which comes when they are over.
+   */
+  usage?: Usage;
 }
 
 /** The call begins, with these arguments. In the log before any side effect. */

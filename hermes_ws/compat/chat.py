@@ -32,6 +32,7 @@ from hermes_ws.compat.chat_types import (
     ToolProgress,
 )
 from hermes_ws.compat.errors import ApiError, envelope, of_run
+from hermes_ws.compat.spending import Spending
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.values import InteractionTool, Usage
@@ -149,7 +150,7 @@ class ChatProjection:
         """Those that the client is to execute, by call."""
         self._asked: set[str] = set()
         """Questions that the stream has told of."""
-        self._usage = Usage.zero()
+        self._spending = Spending()
         self._finish: FinishReason = "stop"
         self._note: HermesNote | UnsetType = UNSET
 
@@ -173,6 +174,7 @@ class ChatProjection:
 
     def _texts(self, event: ev.RunEvent) -> list[Frame]:
         said = thought = ""
+        self._spending.feed(event)
         match event:
             case ev.MessageDelta():
                 said = self._said.grow(event.item_id, event.delta)
@@ -185,8 +187,6 @@ class ChatProjection:
             case ev.ItemDiscarded():
                 self._said.finals.pop(event.item_id, None)
                 self._thought.finals.pop(event.item_id, None)
-            case ev.StepCompleted():
-                self._usage += event.usage
             case _:
                 pass
         if said:
@@ -257,7 +257,7 @@ class ChatProjection:
         last = self._chunk([ChunkChoice(delta=ChatDelta(), finish_reason=reason)])
         frames = [Frame(msgspec.structs.replace(last, hermes=self._note))]
         if self._usage_chunk:
-            frames.append(Frame(msgspec.structs.replace(self._chunk([]), usage=_usage(self._usage))))
+            frames.append(Frame(msgspec.structs.replace(self._chunk([]), usage=_usage(self._spending.total))))
         return [*frames, Frame()]
 
     @property
@@ -275,7 +275,7 @@ class ChatProjection:
             created=self._created,
             model=self._model,
             choices=[ChatChoice(message=message, finish_reason=self._finish)],
-            usage=_usage(self._usage),
+            usage=_usage(self._spending.total),
             hermes=self._note,
         )
 

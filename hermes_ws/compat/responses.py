@@ -39,6 +39,7 @@ from hermes_ws.compat.responses_types import (
     TextDelta,
     TextDone,
 )
+from hermes_ws.compat.spending import Spending
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.values import ErrorInfo, Usage
 
@@ -105,7 +106,7 @@ class ResponseProjection:
         self._answered_calls: set[str] = set()
         self.failure: ErrorInfo | None = None
         """Why the run failed, if it did."""
-        self._usage = Usage.zero()
+        self._spending = Spending()
         self._status: ResponseStatus = opening.status
         self._ending: dict[str, Any] = {}
         self._begun = False
@@ -146,7 +147,9 @@ class ResponseProjection:
         if self.done or not isinstance(event, ev.RunEvent) or event.run_id != self._run_id:
             return []
         self._track(event)
-        if event.seq <= self._after or self._skip_steps:
+        earlier = event.seq <= self._after or bool(self._skip_steps)
+        self._spending.feed(event, counts=not earlier)
+        if earlier:
             self._skip_steps -= bool(self._skip_steps) and isinstance(event, ev.StepCompleted)
             return []
         self._open(queued=isinstance(event, ev.RunQueued))
@@ -220,8 +223,6 @@ class ResponseProjection:
                 self._call_is_over(event)
             case ev.InteractionRequested():
                 self._ask(event)
-            case ev.StepCompleted():
-                self._usage += event.usage
             case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled():
                 self._run_is_over(event)
             case _:
@@ -263,7 +264,7 @@ class ResponseProjection:
                 self._close(slot, "".join(slot.chunks), "incomplete")
         self._status = status
         at = ts // 1000 if status == "completed" else None
-        self._ending = {"usage": usage_of(self._usage), "completed_at": at, **fields}
+        self._ending = {"usage": usage_of(self._spending.total), "completed_at": at, **fields}
         self._lifecycle(kind)
 
     # -- text ------------------------------------------------------------------------------------------

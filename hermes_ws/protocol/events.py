@@ -330,6 +330,9 @@ class ToolStarted(RunEvent, frozen=True, kw_only=True, tag="tool.started"):
     """What the model wants it called with."""
     annotations: Annotations
     """What the tool says of itself."""
+    usage: Usage | None = None
+    """Of the model call that asked for it, with the last of its calls. It is in ``step.completed`` too, which comes
+    when they are over."""
 
 
 class ToolExecuting(RunEvent, frozen=True, kw_only=True, tag="tool.executing"):

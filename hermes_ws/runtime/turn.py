@@ -55,6 +55,7 @@ class RunTurn(Turn):
         self._workshop = workshop
         self._settings = settings
         self._model = self._run.model
+        self._step: Step | None = None
         self._questions = Questions(conversation, run_id, self._run.asked)
         workshop.toolbox.servers.ask_again()
 
@@ -138,7 +139,7 @@ class RunTurn(Turn):
     async def step(self) -> AsyncGenerator[Step]:
         if self._run.step is None or self._run.step.finished:
             self._commit(self._session.begin_step(self._run_id, self._now()))
-        step = Step(self.steps_taken + 1, Usage.zero())
+        step = self._step = Step(self.steps_taken + 1, Usage.zero())
         yield step
         stop_reason = None if step.stop_reason == "end" else step.stop_reason
         self._questions.withdraw_rest()
@@ -150,11 +151,11 @@ class RunTurn(Turn):
 
     async def resume(self) -> None:
         """After a restart, before the agent is called again: if the model's answer of the step that broke off is whole,
-        the calls it asked for are seen to the end, and with them the step. What it had cost was not told yet."""
+        the calls it asked for are seen to the end, and with them the step."""
         step = self._run.step
         if step is not None and not step.finished and step.whole:
             await self._carry_out([call for call in step.calls if call.call_id in self._run.open])
-            await self._finish_step(Usage.zero())
+            await self._finish_step(step.usage or Usage.zero())
 
     async def text(self, delta: str) -> None:
         await self._say("message", delta)
@@ -186,7 +187,9 @@ class RunTurn(Turn):
         if not calls:
             return
         requests = [self._request(call) for call in calls]
-        call_ids, decision = self._session.finish_call(self._run_id, requests, self._now())
+        usage = checked(self._step.usage, Usage) if self._step is not None else Usage.zero()
+        told = usage if usage != Usage.zero() else None
+        call_ids, decision = self._session.finish_call(self._run_id, requests, self._now(), told)
         self._commit(decision)
         await self._carry_out([self._session.state.calls[call_id] for call_id in call_ids])
 
