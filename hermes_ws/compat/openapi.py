@@ -33,6 +33,8 @@ class Parameter:
     where: Literal["path", "query", "header"]
     type: Any
     about: str
+    empty: bool = False
+    """In the query: whether nothing after the ``=`` is as good as leaving it out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +138,7 @@ def openapi(
     """The whole document. ``tags`` says what the families are.
 
     ``fields`` are those that are read by hand: what stands in them, as a type in place of theirs, or as keywords of
-    JSON Schema beside it.
+    JSON Schema beside it. Under the name ``""`` stand keywords for the object as a whole.
     """
     types = Types(_taken(operations), _given(operations), fields)
     paths: dict[str, Schema] = {}
@@ -216,6 +218,7 @@ def _parameter(parameter: Parameter, types: Types) -> Schema:
         "in": parameter.where,
         "description": parameter.about,
         **({"required": True} if parameter.where == "path" else {}),
+        **({"allowEmptyValue": True} if parameter.empty else {}),
         "schema": types.schema(parameter.type),
     }
 

@@ -10,6 +10,8 @@ from hermes_ws import __version__
 from hermes_ws.compat import (
     openapi_about,
     openapi_bodies,
+    openapi_content,
+    openapi_items,
     openapi_native,
     openapi_openai,
     openapi_runs,
@@ -44,7 +46,7 @@ _TAGS: Final = {
 @functools.cache
 def document() -> bytes:
     """The document. The same types give the same bytes."""
-    families = (openapi_native, openapi_openai, openapi_runs, openapi_bodies)
+    families = (openapi_native, openapi_openai, openapi_runs, openapi_bodies, openapi_content, openapi_items)
     fields = {field: type_ for family in families for field, type_ in family.FIELDS.items()}
     made = openapi(OPERATIONS, version=__version__, tags=_TAGS, fields=fields)
     return f"{json.dumps(made, indent=2, ensure_ascii=False)}\n".encode()

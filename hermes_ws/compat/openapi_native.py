@@ -8,10 +8,10 @@ import msgspec
 
 from hermes_ws.compat.openapi import Answer, Body, Header, Operation, Parameter
 from hermes_ws.compat.openapi_types import AnyOf, ListOf
-from hermes_ws.protocol.commands import Command, RunStart
+from hermes_ws.protocol.commands import Command, ConversationConfigure, RunStart
 from hermes_ws.protocol.control import Error, Ok
 from hermes_ws.protocol.resources import ConversationList, EventPage, StoredBlob, TicketGrant, TicketRequest
-from hermes_ws.protocol.values import ContentPart, ConversationId
+from hermes_ws.protocol.values import ContentPart, ConversationId, ImagePart
 
 __all__ = ["FIELDS", "OPERATIONS"]
 
@@ -32,7 +32,7 @@ _FOR: Final = Parameter(
 
 def _limit(what: str) -> Parameter:
     about = f"Most {what} in the page; what is more than the server's own limit is that."
-    return Parameter(name="limit", where="query", type=_Count, about=about)
+    return Parameter(name="limit", where="query", type=_Count, about=about, empty=True)
 
 
 OPERATIONS: Final = (
@@ -83,10 +83,16 @@ OPERATIONS: Final = (
         about="Exactly the socket's frames. With `wait_ms` it waits for the first one that is not there yet.",
         parameters=(
             _CONVERSATION,
-            Parameter(name="after", where="query", type=_Count, about="What follows this `seq`; 0 is everything."),
+            Parameter(
+                name="after", where="query", type=_Count, about="What follows this `seq`; 0 is everything.", empty=True
+            ),
             _limit("events"),
             Parameter(
-                name="wait_ms", where="query", type=_Count, about="How long to wait for an event, if none is there."
+                name="wait_ms",
+                where="query",
+                type=_Count,
+                about="How long to wait for an event, if none is there.",
+                empty=True,
             ),
         ),
         answers={200: Answer.json(EventPage, "A page of it.")},
@@ -203,8 +209,18 @@ OPERATIONS: Final = (
         key=False,
     ),
 )
+_SET: Final = {"type": "string"}
+_NULL: Final = {"type": "null"}
 FIELDS: Final[dict[tuple[type, str], Any]] = {
     (RunStart, "input"): AnyOf((Annotated[str, msgspec.Meta(min_length=1)], ListOf(ContentPart, least=1))),
+    (ImagePart, ""): {
+        "oneOf": [
+            {"properties": {"url": _SET, "blob": _NULL}, "required": ["url"]},
+            {"properties": {"url": _NULL, "blob": _SET}, "required": ["blob"]},
+        ]
+    },
+    (RunStart, "deadline_ms"): {"maximum": 2**53},
+    (ConversationConfigure, "if_version"): {"maximum": 2**53},
     (TicketRequest, "conversation"): {"pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
 }
 """What their types do not say of fields."""

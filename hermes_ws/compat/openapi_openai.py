@@ -17,17 +17,8 @@ from hermes_ws.compat.conversations import (
 )
 from hermes_ws.compat.item_lists import ItemPage
 from hermes_ws.compat.openapi import Answer, Body, Header, Operation, Parameter, ServerSentEvents
-from hermes_ws.compat.openapi_bodies import (
-    CHAT_FORMAT,
-    FORMAT,
-    HISTORY,
-    INPUT,
-    MESSAGES,
-    TOOLS,
-    AllowedFunctions,
-    FunctionChoice,
-    ResponseFunctionChoice,
-)
+from hermes_ws.compat.openapi_content import CHAT_FORMAT, FORMAT, MESSAGES, AllowedFunctions, FunctionChoice
+from hermes_ws.compat.openapi_items import ADDED, HISTORY, INPUT, TOOLS, AllowedTools, ResponseFunctionChoice
 from hermes_ws.compat.openapi_types import AnyOf, ListOf
 from hermes_ws.compat.responses_types import CreateResponse, Item, Response, StreamEvent, TextConfig
 from hermes_ws.protocol.values import ConversationId
@@ -320,6 +311,7 @@ _CONVERSATIONS: Final = (
 )
 
 OPERATIONS: Final = (_CHAT, *_RESPONSES, *_CONVERSATIONS)
+_PAIRS: Final = {"propertyNames": {"minLength": 1, "maxLength": 64}}
 FIELDS: Final[dict[tuple[type, str], Any]] = {
     (ChatCompletionRequest, "messages"): MESSAGES,
     (ChatCompletionRequest, "tool_choice"): AnyOf(
@@ -333,8 +325,11 @@ FIELDS: Final[dict[tuple[type, str], Any]] = {
     (ChatCompletionRequest, "response_format"): CHAT_FORMAT,
     (CreateResponse, "tools"): TOOLS,
     (CreateResponse, "tool_choice"): AnyOf(
-        (Literal["auto", "none", "required"], FunctionChoice, ResponseFunctionChoice, dict[str, Any], None)
+        (Literal["auto", "none", "required"], FunctionChoice, ResponseFunctionChoice, AllowedTools, None)
     ),
-    (ConversationCreate, "items"): AnyOf((ListOf(HISTORY.item, most=MOST_ITEMS), None)),
-    (ItemsCreate, "items"): ListOf(HISTORY.item, most=MOST_ITEMS),
+    (CreateResponse, "metadata"): _PAIRS,
+    (ConversationCreate, "metadata"): _PAIRS,
+    (ConversationUpdate, "metadata"): _PAIRS,
+    (ConversationCreate, "items"): AnyOf((ListOf(ADDED, most=MOST_ITEMS), None)),
+    (ItemsCreate, "items"): ListOf(ADDED, most=MOST_ITEMS),
 }

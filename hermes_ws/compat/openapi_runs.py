@@ -7,15 +7,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from hermes_ws.compat.openapi import Answer, Body, Operation, Parameter, ServerSentEvents
-from hermes_ws.compat.openapi_bodies import (
-    CONTENT,
-    MESSAGES,
-    Approval,
-    Clarification,
-    RunInput,
-    SteerInput,
-    StopInput,
-)
+from hermes_ws.compat.openapi_bodies import Approval, Clarification, RunInput, SteerInput, StopInput
+from hermes_ws.compat.openapi_content import CONTENT, MESSAGES
 from hermes_ws.compat.openapi_openai import ERROR, IDEMPOTENT, JOINED, REPLAYED
 from hermes_ws.compat.openapi_types import AnyOf, ListOf
 from hermes_ws.compat.runs_types import (
@@ -111,7 +104,7 @@ class ClarificationTaken(msgspec.Struct, frozen=True, kw_only=True):
 
 def page_limit(what: str) -> Parameter:
     about = f"Most {what} in the page; the server's own limit holds too."
-    return Parameter(name="limit", where="query", type=_Count, about=about)
+    return Parameter(name="limit", where="query", type=_Count, about=about, empty=True)
 
 
 def _clarify(name: str, operation_id: str) -> Operation:
@@ -152,8 +145,8 @@ OPERATIONS: Final = (
         parameters=(
             page_limit("runs"),
             Parameter(name="after", where="query", type=_Cursor, about="`next` of the page before."),
-            Parameter(name="status", where="query", type=RunState, about="Only those that stand so."),
-            Parameter(name="session_id", where="query", type=str, about="Only those of this conversation."),
+            Parameter(name="status", where="query", type=RunState, about="Only those that stand so.", empty=True),
+            Parameter(name="session_id", where="query", type=str, about="Only those of this conversation.", empty=True),
         ),
         answers={200: Answer.json(RunList, "A page of them.")},
         error=ERROR,
@@ -179,7 +172,9 @@ OPERATIONS: Final = (
         about="For any number of readers, from any point, after the end and after a restart too.",
         parameters=(
             _RUN,
-            Parameter(name="after", where="query", type=_Count, about="What follows the event with this `id`."),
+            Parameter(
+                name="after", where="query", type=_Count, about="What follows the event with this `id`.", empty=True
+            ),
             Parameter(name="Last-Event-ID", where="header", type=_Count, about="The same, as browsers say it."),
         ),
         answers={

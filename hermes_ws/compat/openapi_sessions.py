@@ -26,8 +26,10 @@ OPERATIONS: Final = (
         summary="Sessions, the one where something happened last first",
         parameters=(
             page_limit("sessions"),
-            Parameter(name="offset", where="query", type=_Count, about="How many to leave out."),
-            Parameter(name="source", where="query", type=str, about="Only those of this source: `api_server`."),
+            Parameter(name="offset", where="query", type=_Count, about="How many to leave out.", empty=True),
+            Parameter(
+                name="source", where="query", type=str, about="Only those of this source: `api_server`.", empty=True
+            ),
             Parameter(name="include_children", where="query", type=str, about="Ignored: forks are listed too."),
         ),
         answers={200: Answer.json(SessionList, "A page of them.")},

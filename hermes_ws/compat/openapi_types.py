@@ -56,7 +56,11 @@ class Types:
             self.components[renamed[name]] = _object(_mended(schema, renamed), cls, sent=cls not in requests)
         self._schemas = list(zip(every, (_mended(schema, renamed) for schema in schemas), strict=True))
         for (cls, name), type_ in fields.items():
-            self._put(self.components[renamed[_named(cls, components)]]["properties"], name, type_)
+            component = self.components[renamed[_named(cls, components)]]
+            if name:
+                self._put(component["properties"], name, type_)
+            else:
+                component.update(type_)
 
     def _put(self, properties: Schema, name: str, type_: Any) -> None:
         """Say what stands in a field."""
