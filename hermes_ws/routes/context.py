@@ -338,12 +338,12 @@ def _options_of(imported: Imported, options: RunOptions | None) -> dict[str, Run
 def parsed(body: bytes) -> dict[str, Any]:
     """A body as the JSON object that it has to be. Raises :class:`ApiError` 400."""
     try:
-        value = msgspec.json.decode(body)
+        value: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.ValidationError:
+        raise ApiError(400, "invalid_json", "the body is a JSON object") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ApiError(400, "invalid_json", f"the body is not JSON: {why}") from None
-    if not isinstance(value, dict):
-        raise ApiError(400, "invalid_json", "the body is a JSON object")
     if too_deep(value):
         raise ApiError(400, "invalid_json", "the body is nested too deeply")
     return value

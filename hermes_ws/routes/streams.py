@@ -7,7 +7,6 @@ from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 import anyio
-import anyio.abc
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
