@@ -100,6 +100,8 @@ class Operation:
     key: bool = True
     ticket: bool = False
     """Whether a ticket does as well, in the query."""
+    gives: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Where in the answer (a JSON pointer) stands what other operations have in their path, by that name."""
 
 
 REFUSALS: Final[dict[int, str]] = {
@@ -143,7 +145,7 @@ def openapi(
     types = Types(_taken(operations), _given(operations), fields)
     paths: dict[str, Schema] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, types)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, types, operations)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -186,7 +188,7 @@ def _headers() -> Schema:
 # -- operations ------------------------------------------------------------------------------------------
 
 
-def _operation(operation: Operation, types: Types) -> Schema:
+def _operation(operation: Operation, types: Types, others: Sequence[Operation]) -> Schema:
     security: list[Schema] = [{"key": []}, {"ticket": []}] if operation.ticket else [{"key": []}]
     made: Schema = {
         "operationId": operation.id,
@@ -198,7 +200,20 @@ def _operation(operation: Operation, types: Types) -> Schema:
         "requestBody": None if operation.body is None else _body(operation.body, types),
         "responses": {str(status): _answer(answer, types) for status, answer in sorted(_answers(operation).items())},
     }
+    if operation.gives:
+        made["responses"][str(min(operation.answers))]["links"] = _links(operation, others)
     return {name: value for name, value in made.items() if value or name == "security"}
+
+
+def _links(operation: Operation, others: Sequence[Operation]) -> Schema:
+    """What can be asked next, of what the answer names."""
+    links: Schema = {}
+    for other in others:
+        inside = {parameter.name for parameter in other.parameters if parameter.where == "path"}
+        known = {name: f"$response.body#{pointer}" for name, pointer in operation.gives.items() if name in inside}
+        if known.keys() == inside and inside:
+            links[other.id] = {"operationId": other.id, "parameters": known}
+    return links
 
 
 def _answers(operation: Operation) -> dict[int, Answer]:

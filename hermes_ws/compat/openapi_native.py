@@ -112,6 +112,7 @@ OPERATIONS: Final = (
         error=Error,
         refusals=(404, 409, 422, 429, 507),
         ticket=True,
+        gives={"run_id": "/run_id"},
     ),
     Operation(
         method="GET",
@@ -138,6 +139,7 @@ OPERATIONS: Final = (
         error=Error,
         refusals=(404, 409, 507),
         ticket=True,
+        gives={"blob": "/blob"},
     ),
     Operation(
         method="GET",

@@ -147,6 +147,7 @@ _RESPONSES: Final = (
         },
         error=ERROR,
         refusals=_RUN_REFUSALS,
+        gives={"response_id": "/id"},
     ),
     Operation(
         method="GET",
@@ -227,6 +228,7 @@ _CONVERSATIONS: Final = (
         answers={200: Answer.json(Conversation, "The conversation.")},
         error=ERROR,
         refusals=(404, 409, 429, 507),
+        gives={"conversation_id": "/id"},
     ),
     Operation(
         method="GET",

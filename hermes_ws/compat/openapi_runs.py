@@ -135,6 +135,7 @@ OPERATIONS: Final = (
         answers={202: Answer.json(RunStarted, "It is begun, or waits for its turn.", JOINED[1], REPLAYED)},
         error=ERROR,
         refusals=(404, 409, 429, 507),
+        gives={"run_id": "/run_id", "session_id": "/session_id"},
     ),
     Operation(
         method="GET",

@@ -47,6 +47,7 @@ OPERATIONS: Final = (
         answers={201: Answer.json(SessionEnvelope, "The session.", JOINED[1], REPLAYED)},
         error=ERROR,
         refusals=(404, 409, 429, 507),
+        gives={"session_id": "/session/id"},
     ),
     Operation(
         method="GET",

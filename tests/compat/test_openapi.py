@@ -210,3 +210,9 @@ def test_a_stream_says_what_its_lines_are() -> None:
     event = stream["schema"]["properties"]
     assert event["data"]["contentSchema"] == {"$ref": "#/components/schemas/Given"}
     assert "Given" in made["components"]["schemas"]
+
+
+def test_what_an_answer_names_leads_to_the_operations_that_ask_for_it() -> None:
+    answered = DOCUMENT["paths"]["/v1/responses"]["post"]["responses"]["200"]
+    assert set(answered["links"]) == {"getResponse", "deleteResponse", "cancelResponse", "listInputItems"}
+    assert answered["links"]["getResponse"]["parameters"] == {"response_id": "$response.body#/id"}
