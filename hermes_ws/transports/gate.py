@@ -105,27 +105,19 @@ class _Answer:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
-        self._head = scope["method"] == "HEAD"
         self._private = str(scope["path"]).startswith(_PRIVATE)
-        self._over = False
         self.request_id = request_id(scope)
         self.origin: bytes | None = None
         """Of the page that is let in."""
         self.started = False
 
     async def send(self, message: Message) -> None:
-        """Send a part of it. What has no end is not begun for HEAD."""
-        if self._over:
-            return
-        if message["type"] != "http.response.start":
-            await self._send(message)
-            return
-        own = list(message.get("headers", []))
-        self.started = True
-        await self._send({**message, "headers": [*own, *self._headers(message["status"], own)]})
-        if self._head and _value(own, b"content-type", b"").startswith(b"text/event-stream"):
-            self._over = True
-            await self._send({"type": "http.response.body", "body": b""})
+        """Send a part of it: its head with what else belongs there."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            own = list(message.get("headers", []))
+            message = {**message, "headers": [*own, *self._headers(message["status"], own)]}
+        await self._send(message)
 
     def _headers(self, status: int, own: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         there = {name.lower() for name, _ in own}
@@ -135,10 +127,6 @@ class _Answer:
         if status in (429, 503):
             headers.append((b"retry-after", b"1"))
         headers = [(name, value) for name, value in headers if name not in there]
-        if b"origin" not in _value(own, b"vary", b"").lower():
+        if not any(name.lower() == b"vary" and b"origin" in value.lower() for name, value in own):
             headers.append((b"vary", b"Origin"))
         return headers if self.origin is None else [*headers, *cors_headers(self.origin, own)]
-
-
-def _value(headers: list[tuple[bytes, bytes]], name: bytes, default: bytes) -> bytes:
-    return next((value for key, value in headers if key.lower() == name), default)
