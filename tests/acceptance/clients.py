@@ -1,6 +1,7 @@
 """What the clients need that we did not write.
 
-Those for Python come with the ``dev`` extra, those for Node from npm by ``node/package.json``, installed once and kept.
+Those for Python come with the ``dev`` extra, but for one that wants other versions of what we use: it has a virtual
+environment of its own. Those for Node come from npm by ``node/package.json``. Both are installed once and kept.
 Where one is missing its tests are skipped and say why; with ``HERMES_WS_TESTS_REQUIRE_CLIENTS=1`` they fail instead.
 """
 
@@ -12,6 +13,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -19,9 +23,12 @@ import pytest
 
 from tests.wire import Server, clean_environment
 
-__all__ = ["INSTALL_S", "NODE", "RUN_S", "environment", "need", "node_program", "unavailable"]
+__all__ = ["INSTALL_S", "NODE", "RUN_S", "agents_program", "environment", "need", "node_program", "unavailable"]
 
 NODE: Final = Path(__file__).parent / "node"
+AGENTS: Final = Path(__file__).parents[2] / ".venv" / "published" / "openai-agents"
+"""Where OpenAI's Agents SDK is installed."""
+AGENTS_SDK: Final = "openai-agents[websocket]==0.24.0"
 INSTALL_S: Final = 240
 """How long an installation may take."""
 RUN_S: Final = 60
@@ -48,13 +55,30 @@ def node_program() -> str:
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             unavailable(f"{program} is not installed")
-    modules = NODE / "node_modules"
-    modules.mkdir(exist_ok=True)
-    with (modules / ".hermes-ws-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(NODE / "node_modules"):
         if not _installed():
             _install()
     return shutil.which("node") or "node"
+
+
+def agents_program() -> str:
+    """Python with OpenAI's Agents SDK."""
+    note = AGENTS / "installed"
+    with _alone(AGENTS):
+        if not note.exists() or note.read_text() != AGENTS_SDK:
+            _run([sys.executable, "-m", "venv", str(AGENTS)], AGENTS)
+            _run([str(AGENTS / "bin" / "python"), "-m", "pip", "install", "--quiet", AGENTS_SDK], AGENTS)
+            note.write_text(AGENTS_SDK)
+    return str(AGENTS / "bin" / "python")
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """One worker after the other."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".hermes-ws-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _installed() -> bool:
@@ -70,13 +94,19 @@ def _version(package: str) -> str | None:
 
 def _install() -> None:
     # Not `npm ci`: it begins by removing node_modules, and with it the lock that others wait for.
-    command = ["npm", "install", "--ignore-scripts", "--no-save", "--no-audit", "--no-fund"]
+    _run(["npm", "install", "--ignore-scripts", "--no-save", "--no-audit", "--no-fund"], NODE)
+    if not _installed():
+        unavailable("npm install did not bring the versions that node/package.json pins")
+
+
+def _run(command: list[str], place: Path) -> None:
+    named = " ".join(command[-3:])
     try:
-        done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     except subprocess.TimeoutExpired:
-        unavailable(f"npm install did not end within {INSTALL_S} s")
-    if done.returncode or not _installed():
-        unavailable(f"npm install failed: {done.stderr[-500:]}")
+        unavailable(f"{named} did not end within {INSTALL_S} s")
+    if done.returncode:
+        unavailable(f"{named} failed: {done.stderr[-500:]}")
 
 
 def environment(server: Server, **more: str) -> dict[str, str]:

@@ -156,6 +156,8 @@ def test_a_function_is_handed_back_and_its_result_goes_into_the_answer(client: O
     assert call.type == "function"
     assert call.function.name == "get_weather"
     arguments_of(call.function.arguments)
+    assert first.usage is not None
+    assert first.usage.prompt_tokens > 0
     messages += [
         first.choices[0].message,
         {"role": "tool", "tool_call_id": call.id, "content": "Nineteen degrees and sunny."},

@@ -330,6 +330,10 @@ def test_an_approval_is_asked_for_and_given_as_one_of_an_mcp_tool(client: OpenAI
         ],
     )
     assert second.output_text == "Done."
+    assert first.usage is not None
+    assert second.usage is not None
+    assert first.usage.input_tokens > 0
+    assert second.usage.output_tokens > 0
     outputs = [str(item.output) for item in second.output if item.type == "function_call_output"]
     assert outcome in "".join(outputs)
 
