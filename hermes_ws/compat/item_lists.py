@@ -109,7 +109,9 @@ class _Lister:
                 self._calls[event.call_id] = event
                 self._add(made.call(event))
             case ev.ToolCompleted():
-                self._add(made.call_output(event))
+                started = self._calls.get(event.call_id)
+                of_client = started is not None and started.source == "client"
+                self._add(made.call_output(event, of_client=of_client))
             case ev.InteractionRequested():
                 self._ask(event)
             case ev.InteractionResolved():

@@ -342,7 +342,7 @@ class ResponseProjection:
         if event.call_id in self._answered_calls and (of_client or items.is_clarify(started)):
             return
         if self._own_tools or of_client:
-            self._at_once(items.call_output(event))
+            self._at_once(items.call_output(event, of_client=of_client))
 
     def _ask(self, asked: ev.InteractionRequested) -> None:
         """What the run waits for, as an item, unless the call that waits is one already."""

@@ -82,14 +82,14 @@ def _function_call(call_id: str, name: str, arguments: dict[str, Any], run_id: s
     )
 
 
-def call_output(event: ev.ToolCompleted) -> FunctionCallOutput:
-    """What a tool call came to."""
+def call_output(event: ev.ToolCompleted, *, of_client: bool = False) -> FunctionCallOutput:
+    """What a tool call came to. Of calls that were executed here it is told as parts, whatever it is: there are clients
+    that read nothing else. What a client has told comes back as it came."""
     images = [part for part in event.content or [] if isinstance(part, ImagePart)]
-    text = InputText(text=event.output)
     return FunctionCallOutput(
         id=in_id(f"fco_{event.call_id}", event.run_id),
         call_id=event.call_id,
-        output=[text, *map(_image, images)] if images else event.output,
+        output=event.output if of_client and not images else [InputText(text=event.output), *map(_image, images)],
         status="incomplete" if event.status == "cancelled" else "completed",
     )
 

@@ -241,7 +241,7 @@ class FunctionCallOutput(_Shape, frozen=True, kw_only=True, tag_field="type", ta
     call_id: str
     """The call."""
     output: str | list[InputText | InputImage]
-    """What the model is told; parts, where there are images."""
+    """What the model is told: as parts where it was executed here, or has images."""
     status: ItemStatus = "completed"
     """``incomplete``: the call was cut off."""
 

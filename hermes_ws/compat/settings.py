@@ -32,6 +32,14 @@ class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     request; then the call is refused, and the agent goes on."""
     responses_retention_s: WholeSeconds = 2_592_000
     """How long a stored response can be fetched and gone on from. What was said stays in its conversation."""
+    socket_lanes: AtLeastOne = 32
+    """Most ``stream_id`` of one socket of the Responses API: responses of different ones are made side by side."""
+    socket_responses: AtLeastOne = 16
+    """Most responses that one such socket may have under way."""
+    socket_unstored: AtLeastOne = 1_000
+    """How many responses that are not stored such a socket can go on from; the oldest is forgotten first."""
+    cancel_s: Seconds = 30.0
+    """How long a request that cancels a response waits for its end."""
     functions: AtLeastOne = 128
     """Most function tools in one request."""
     messages: AtLeastOne = 10_000

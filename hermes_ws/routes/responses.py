@@ -40,8 +40,6 @@ __all__ = ["ROUTES", "draining", "own_tools"]
 _DONE: Final = b"data: [DONE]\n\n"
 """Open Responses demands it at the end of every stream; OpenAI's SDKs end there too."""
 _OFF: Final = ("off", "0", "false", "no")
-_CANCEL_S: Final = 30.0
-"""How long a cancelled run may take to end before its response is told as it is."""
 
 
 def own_tools(header: str) -> bool:
@@ -229,7 +227,7 @@ async def _stopped(api: Api, caller: Caller, found: Found) -> ResponseProjection
         except CommandError as refused:  # it has just ended by itself
             if refused.code not in ("run_not_active", "run_not_found"):
                 raise
-        with anyio.move_on_after(_CANCEL_S):
+        with anyio.move_on_after(api.settings.compat.cancel_s):
             async with aclosing(grow(api, found, projection)) as growing:
                 async for _ in growing:
                     pass

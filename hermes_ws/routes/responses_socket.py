@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -41,13 +41,6 @@ from hermes_ws.runtime.runtime import new_id
 from hermes_ws.store.directory import is_ephemeral
 
 __all__ = ["serve"]
-
-LANES: Final = 32
-"""Most ``stream_id`` of one socket, as OpenAI has it."""
-UNDER_WAY: Final = 16
-"""Most requests of one socket that are answered or wait to be, as OpenAI has it."""
-KNOWN: Final = 1_000
-"""How many responses that are not stored a socket remembers; older ones are forgotten."""
 
 Receive = Callable[[], Awaitable[str | None]]
 Send = Callable[[str], Awaitable[None]]
@@ -122,13 +115,15 @@ class _Socket:
     async def _queue(self, body: dict[str, Any], lane: _Lane, group: anyio.abc.TaskGroup) -> None:
         if body.get("background"):
             raise invalid("background", "is not for sockets; ask for it by POST", "unsupported_parameter")
-        if self._under_way >= UNDER_WAY:
-            message = f"{UNDER_WAY} responses of this socket are under way; wait for one of them"
+        settings = self._api.settings.compat
+        if self._under_way >= settings.socket_responses:
+            message = f"{settings.socket_responses} responses of this socket are under way; wait for one of them"
             raise ApiError(429, "websocket_stream_limit_reached", message)
         if lane not in self._lanes:
-            if len(self._lanes) >= LANES:
-                raise ApiError(429, "websocket_stream_limit_reached", f"a socket has up to {LANES} `stream_id`")
-            self._lanes[lane], requests = anyio.create_memory_object_stream[dict[str, Any]](UNDER_WAY)
+            if len(self._lanes) >= settings.socket_lanes:
+                message = f"a socket has up to {settings.socket_lanes} `stream_id`"
+                raise ApiError(429, "websocket_stream_limit_reached", message)
+            self._lanes[lane], requests = anyio.create_memory_object_stream[dict[str, Any]](settings.socket_responses)
             group.start_soon(self._work, lane, requests)
         self._under_way += 1
         await self._lanes[lane].send(body)
@@ -197,7 +192,7 @@ class _Socket:
             return
         self._local[found.record.opening.id] = found
         self._temporary[found.ref.conversation_id] = conversation
-        while len(self._local) > KNOWN:
+        while len(self._local) > self._api.settings.compat.socket_unstored:
             forgotten = self._local.pop(next(iter(self._local)))
             if all(one.ref != forgotten.ref for one in self._local.values()):
                 self._api.left(self._temporary.pop(forgotten.ref.conversation_id), None, self._caller)

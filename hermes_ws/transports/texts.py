@@ -41,7 +41,10 @@ async def serve_texts(
         if gone.is_set():
             return
         with anyio.move_on_after(stall_s) as patience:
-            await send({"type": "websocket.send", "text": text})
+            try:
+                await send({"type": "websocket.send", "text": text})
+            except OSError:  # how servers say that the other end has closed
+                gone.set()
         if patience.cancelled_caught:
             log.info("socket.stalled")
             gone.set()

@@ -65,6 +65,11 @@ EVENT_FIELDS: dict[str, set[str]] = {
 }
 
 
+def told(text: str) -> dict[str, str]:
+    """A part of a call's output."""
+    return {"type": "input_text", "text": text}
+
+
 def answer() -> Log:
     """The plainest run there is."""
     return Log().started().step().begins().says("Hel", "lo").said("Hello").stepped().completed()
@@ -193,7 +198,7 @@ def test_a_tool_of_the_agents_own_is_a_call_and_its_output() -> None:
         "arguments": '{"path":"x"}',
         "status": "completed",
     }
-    assert (output["type"], output["call_id"], output["output"]) == ("function_call_output", "c1", "text")
+    assert (output["type"], output["call_id"], output["output"]) == ("function_call_output", "c1", [told("text")])
 
 
 def test_calls_side_by_side_come_back_in_their_own_order() -> None:
@@ -265,7 +270,7 @@ def test_after_an_approval_comes_what_the_call_came_to() -> None:
     after = log.head
     log.answered("int_1").called("c1", "done", name="terminal").stepped().completed()
     projected = log.project(after, answers=["int_1"])
-    assert [(item["type"], item["output"]) for item in projected.output] == [("function_call_output", "done")]
+    assert [(item["type"], item["output"]) for item in projected.output] == [("function_call_output", [told("done")])]
 
 
 def test_a_response_waits_for_all_the_answers_that_its_request_brings() -> None:

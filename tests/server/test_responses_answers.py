@@ -159,15 +159,16 @@ async def test_a_call_that_needs_leave_waits_for_it(responses: Responses) -> Non
     assert request["arguments"] == '{"command":"echo hi"}'
     second = await responses.create([leave(request["id"], True)], previous_response_id=first["id"])
     assert [item["type"] for item in second["output"]] == ["function_call_output", "message"]
-    assert second["output"][0]["output"] == "hi\n"
+    assert second["output"][0]["output"][0]["text"] == "hi\n"
 
 
 async def test_a_refusal_and_its_reason_reach_the_agent(responses: Responses) -> None:
     first, request = await asked_for_leave(responses)
     given = [leave(request["id"], False, reason="not on my machine")]
     second = await responses.create(given, previous_response_id=first["id"])
-    assert "not on my machine" in second["output"][0]["output"]
-    assert second["output"][0]["output"].startswith("Denied")
+    (told,) = second["output"][0]["output"]
+    assert "not on my machine" in told["text"]
+    assert told["text"].startswith("Denied")
 
 
 async def test_calls_side_by_side_are_judged_together(responses: Responses) -> None:
@@ -179,7 +180,7 @@ async def test_calls_side_by_side_are_judged_together(responses: Responses) -> N
     given = [leave(requests[0]["id"], True), leave(requests[1]["id"], False)]
     second = await responses.create(given, previous_response_id=first["id"])
     outputs = [item["output"] for item in second["output"] if item["type"] == "function_call_output"]
-    assert sorted(output.split()[0] for output in outputs) == ["Denied:", "one"]
+    assert sorted(output[0]["text"].split()[0] for output in outputs) == ["Denied:", "one"]
     assert said(second) == "done"
 
 
