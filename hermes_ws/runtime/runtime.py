@@ -339,9 +339,8 @@ class Runtime:
             outcome.cancel()
 
     async def _delete(self, ref: ConversationRef) -> bool:
-        loading = self._loading.get(ref)
-        if loading is not None:
-            await asyncio.wait([loading])
+        if ref in self._loading:
+            await asyncio.wait([self._loading[ref]])
         conversation = self._conversations.get(ref)
         if conversation is not None:
             if conversation.session.state.epoch is None and not is_ephemeral(ref):
