@@ -112,8 +112,9 @@ async def listed(api: Api, request: Request) -> Response:
 async def events(api: Api, request: Request) -> Response:
     """The run's events as they come, and those that have been."""
     _, found = await named(api, request)
-    given = request.query_params.get("after") or request.headers.get("last-event-id")
-    after = count(given, "after" if "after" in request.query_params else "Last-Event-ID", 0)
+    # A page that reconnects sends its first address again: the header says how far it has come since.
+    since = count(request.query_params.get("after"), "after", 0)
+    after = max(since, count(request.headers.get("last-event-id"), "Last-Event-ID", 0))
     return api.sse(_stream(api, found, after), headers={"X-Hermes-Session-Id": found.ref.conversation_id})
 
 

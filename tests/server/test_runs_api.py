@@ -304,6 +304,15 @@ class TestEvents:
             async with soon(), reading(http, begun["run_id"], headers={"Last-Event-ID": str(whole[0]["id"])}) as events:
                 assert [event async for event in events] == whole[1:]
 
+    async def test_whoever_reconnects_at_the_same_address_goes_on_from_the_last_event(self, server: Server) -> None:
+        async with server.http() as http:
+            begun = await begin(http, '/think hm\n/tool list_files {"path": "."}\n/say done')
+            whole = await everything(http, begun["run_id"], after=0)
+            seen = {"Last-Event-ID": str(whole[1]["id"])}
+            for after in (0, whole[0]["id"]):
+                async with soon(), reading(http, begun["run_id"], headers=seen, after=after) as events:
+                    assert [event async for event in events] == whole[2:]
+
     async def test_a_number_that_is_yet_to_come_is_now(self, server: Server) -> None:
         async with server.http() as http:
             begun = await begin(http, "/ask Which? | a | b\n/say done")
