@@ -145,7 +145,7 @@ OPERATIONS: Final = (
         summary="Runs, the one that something happened to last first",
         parameters=(
             page_limit("runs"),
-            Parameter(name="after", where="query", type=_Cursor, about="`next` of the page before."),
+            Parameter(name="after", where="query", type=_Cursor, about="`next` of the page before.", empty=True),
             Parameter(name="status", where="query", type=RunState, about="Only those that stand so.", empty=True),
             Parameter(name="session_id", where="query", type=str, about="Only those of this conversation.", empty=True),
         ),
@@ -176,7 +176,12 @@ OPERATIONS: Final = (
             Parameter(
                 name="after", where="query", type=_Count, about="What follows the event with this `id`.", empty=True
             ),
-            Parameter(name="Last-Event-ID", where="header", type=_Count, about="The same, as browsers say it."),
+            Parameter(
+                name="Last-Event-ID",
+                where="header",
+                type=_Count,
+                about="The same, as browsers say it; the later one counts.",
+            ),
         ),
         answers={
             200: Answer(

@@ -92,7 +92,7 @@ async def listed(api: Api, request: Request) -> Response:
     status, session_id = query.get("status") or None, query.get("session_id") or None
     if status is not None and status not in STATES:
         raise ApiError(400, "invalid_value", f"`status` is one of {', '.join(STATES)}", param="status")
-    cursor = query.get("after", query.get("cursor"))
+    cursor = query.get("after") or query.get("cursor") or None
     runs: list[RunObject] = []
     scanned, following = 0, True
     while following and len(runs) < limit and scanned < _SCANNED:
