@@ -25,6 +25,7 @@ import httpx2
 import msgspec
 
 from hermes_ws.agents.base import Agent
+from hermes_ws.compat.about_types import Health
 from hermes_ws.errors import HermesError
 from hermes_ws.findings import Finding
 from hermes_ws.scrub import Scrubber
@@ -228,7 +229,8 @@ async def _serves(host: str, port: int) -> bool:
     try:
         async with httpx2.AsyncClient(timeout=_HEALTH_S, trust_env=False) as http:
             answer = await http.get(url)
-            return answer.status_code == 200 and msgspec.json.decode(answer.content) == {"status": "ok"}
+            msgspec.json.decode(answer.content, type=Health)
+            return answer.status_code == 200
     except (httpx2.HTTPError, msgspec.DecodeError):
         return False
 
