@@ -212,11 +212,23 @@ def steer_text(body: dict[str, Any]) -> str:
     """What is said to a running run. Raises :class:`ApiError` ``invalid_steer_input``."""
     for name in ("input", "message", "text"):
         if body.get(name) not in (None, "", []):
-            said = text_of(body[name], name).strip()
+            said = _steered(body[name], name).strip()
             if said:
                 return said
     message = "Missing non-empty steer text; expected 'input', 'message', or 'text'."
     raise ApiError(400, "invalid_steer_input", message, param="input")
+
+
+def _steered(given: Any, name: str) -> str:
+    try:
+        return text_of(given, name)
+    except ApiError as wrong:
+        raise _recoded(wrong, "invalid_steer_input") from None
+
+
+def _recoded(wrong: ApiError, code: str) -> ApiError:
+    """The same under the code that these clients go by."""
+    return ApiError(wrong.status, code, wrong.message, param=wrong.param)
 
 
 def clarify_answers(asked: InteractionRequested, body: dict[str, Any]) -> dict[str, Any]:

@@ -191,6 +191,20 @@ class TestSteering:
             steer_text(body)
         assert raised.value.code == "invalid_steer_input"
 
+    @pytest.mark.parametrize(
+        ("body", "param"),
+        [
+            ({"input": 5}, "input"),
+            ({"message": {}}, "message"),
+            ({"text": [1]}, "text[0]"),
+            ({"input": [{"type": "image_url", "image_url": {"url": PNG}}]}, "input[0]"),
+        ],
+    )
+    def test_neither_is_anything_else(self, body: dict[str, Any], param: str) -> None:
+        with pytest.raises(ApiError) as raised:
+            steer_text(body)
+        assert (raised.value.status, raised.value.code, raised.value.param) == (400, "invalid_steer_input", param)
+
 
 class TestClarifications:
     @pytest.mark.parametrize(
