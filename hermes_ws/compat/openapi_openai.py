@@ -125,6 +125,13 @@ _PAGE: Final = (
     Parameter(name="order", where="query", type=Literal["asc", "desc"], about="Oldest first, or newest first."),
 )
 _INCLUDE: Final = Parameter(name="include", where="query", type=str, about="Ignored: everything is there.")
+_OWN_TOOLS: Final = Parameter(
+    name="X-Hermes-Tool-Progress",
+    where="header",
+    type=str,
+    about="""`on`: items for calls of the agent's own tools, `off`: none. Else they are there unless the request has
+        function `tools`, whose clients take every call for one of those.""",
+)
 
 _RESPONSES: Final = (
     Operation(
@@ -136,7 +143,7 @@ _RESPONSES: Final = (
         about="""The same can be spoken over a WebSocket at this address. Approvals are `mcp_approval_request` items, a
             question of the agent's is a call of the function `clarify`; the next request answers them, or anybody at
             the conversation's socket.""",
-        parameters=(IDEMPOTENT,),
+        parameters=(_OWN_TOOLS, IDEMPOTENT),
         body=Body.json(CreateResponse, example={"input": "hi"}),
         answers={
             200: Answer(

@@ -341,7 +341,7 @@ class ResponseProjection:
         of_client = started is not None and started.source == "client"
         if event.call_id in self._answered_calls and (of_client or items.is_clarify(started)):
             return
-        if self._own_tools or of_client:
+        if self._own_tools or of_client or event.call_id in self._shown:
             self._at_once(items.call_output(event, of_client=of_client))
 
     def _ask(self, asked: ev.InteractionRequested) -> None:

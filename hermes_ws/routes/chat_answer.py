@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,12 +17,11 @@ from hermes_ws.errors import CommandError, ConversationDeleted, HermesError
 from hermes_ws.routes.context import Api, json_response
 from hermes_ws.routes.once import REPLAYED
 from hermes_ws.routes.streams import KEEPALIVE
+from hermes_ws.routes.values import tool_progress
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 
 __all__ = ["Answer", "Asked", "Place"]
-
-_OFF: Final = ("off", "false", "no", "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Asked:
     @property
     def notes(self) -> bool:
         """Whether a stream tells of tools and questions."""
-        return self.request.headers.get("x-hermes-tool-progress", "").lower() not in _OFF
+        return tool_progress(self.request.headers) is not False
 
 
 @dataclass(frozen=True, slots=True)

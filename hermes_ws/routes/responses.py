@@ -29,22 +29,16 @@ from hermes_ws.routes.once import REPLAYED, Once, once
 from hermes_ws.routes.responses_begin import Asked, begin
 from hermes_ws.routes.responses_log import Found, current, find, grow, ids
 from hermes_ws.routes.streams import KEEPALIVE
-from hermes_ws.routes.values import count
+from hermes_ws.routes.values import count, tool_progress
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.runtime import new_id
 from hermes_ws.store.directory import is_ephemeral
 
-__all__ = ["ROUTES", "draining", "own_tools"]
+__all__ = ["ROUTES", "draining"]
 
 _DONE: Final = b"data: [DONE]\n\n"
 """Open Responses demands it at the end of every stream; OpenAI's SDKs end there too."""
-_OFF: Final = ("off", "0", "false", "no")
-
-
-def own_tools(header: str) -> bool:
-    """Whether calls of the agent's own tools are to be items, going by ``X-Hermes-Tool-Progress``."""
-    return header.lower() not in _OFF
 
 
 def draining() -> ApiError:
@@ -64,7 +58,7 @@ async def create(api: Api, request: Request) -> Response:
         api,
         caller,
         read_create(body, most_items=settings.messages, most_functions=settings.functions),
-        own_tools(request.headers.get("x-hermes-tool-progress", "")),
+        tool_progress(request.headers),
     )
     async with once(api, caller, request, body) as this:
         if this.earlier is None:

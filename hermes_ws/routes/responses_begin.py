@@ -44,9 +44,16 @@ class Asked:
     api: Api
     caller: Caller
     request: ResponseRequest
-    own_tools: bool = True
+    tool_progress: bool | None = None
+    """What the client says of items for the agent's own tools; None: nothing."""
     local: Mapping[str, Found] = field(default_factory=dict[str, Found])
     """Responses that only this socket knows, oldest first."""
+
+    @property
+    def own_tools(self) -> bool:
+        """Whether calls of the agent's own tools are items. Clients that bring functions take every call for one of
+        those, so they are told of no others unless they say that they want to be."""
+        return not self.request.tools if self.tool_progress is None else self.tool_progress
 
     @property
     def agent(self) -> str | None:

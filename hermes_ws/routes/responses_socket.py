@@ -8,7 +8,7 @@ as long as the socket is open, and can be gone on from here. A run that is under
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +35,7 @@ from hermes_ws.routes.context import Api, parsed
 from hermes_ws.routes.responses import draining
 from hermes_ws.routes.responses_begin import Asked, begin, keep
 from hermes_ws.routes.responses_log import Found, find, grow, row
+from hermes_ws.routes.values import tool_progress
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.runtime import new_id
@@ -49,9 +50,9 @@ _Lane = str | None
 log = structlog.get_logger("hermes_ws.routes")
 
 
-async def serve(api: Api, caller: Caller, receive: Receive, send: Send) -> None:
-    """Serve a socket until the client has gone."""
-    socket = _Socket(api, caller, send)
+async def serve(api: Api, caller: Caller, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
+    """Serve a socket until the client has gone; ``headers`` are those of its handshake."""
+    socket = _Socket(api, caller, tool_progress(headers), send)
     async with anyio.create_task_group() as group:
         try:
             while (given := await receive()) is not None:
@@ -84,8 +85,9 @@ class _Live:
 class _Socket:
     """See the top of the module."""
 
-    def __init__(self, api: Api, caller: Caller, send: Send) -> None:
+    def __init__(self, api: Api, caller: Caller, progress: bool | None, send: Send) -> None:
         self._api, self._caller, self._send = api, caller, send
+        self._progress = progress
         self._sending = anyio.Lock()
         self._lanes: dict[_Lane, anyio.abc.ObjectSendStream[dict[str, Any]]] = {}
         self._under_way = 0
@@ -159,7 +161,7 @@ class _Socket:
     async def _create(self, body: dict[str, Any], lane: _Lane) -> None:
         settings = self._api.settings.compat
         request = read_create(body, most_items=settings.messages, most_functions=settings.functions)
-        asked = Asked(self._api, self._caller, request, local=self._local)
+        asked = Asked(self._api, self._caller, request, self._progress, self._local)
         found: Found | None = await begin(asked, new_id("resp"))
         while found is not None:
             found = await self._stream(found, lane)

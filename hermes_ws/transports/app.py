@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -131,7 +132,7 @@ class App:
         subprotocol = PROTOCOL if PROTOCOL in offered else None
         try:
             if path == compat_http.SOCKET_PATH:
-                await self._compatible(self._admit_compatible(scope), receive, send)
+                await self._compatible(self._admit_compatible(scope), scope, receive, send)
                 return
             principal, conversation, query = await self._admit(path, scope)
         except Refused as refused:
@@ -189,14 +190,16 @@ class App:
         self._check_room()
         return Caller(principal, "socket")
 
-    async def _compatible(self, caller: Caller, receive: Receive, send: Send) -> None:
+    async def _compatible(
+        self, caller: Caller, scope: MutableMapping[str, Any], receive: Receive, send: Send
+    ) -> None:
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         self._sockets += 1
         try:
             await serve_texts(
                 receive,
                 send,
-                partial(compat_http.serve_socket, self._api, caller),
+                partial(compat_http.serve_socket, self._api, caller, Headers(scope=scope)),
                 stall_s=self._settings.compat.stall_s,
             )
         finally:

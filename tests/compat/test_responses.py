@@ -217,6 +217,12 @@ def test_calls_that_are_executed_here_can_be_left_out() -> None:
     assert [item["type"] for item in log.project(own_tools=False).output] == ["message"]
 
 
+def test_a_question_that_was_shown_has_its_outcome_shown_whoever_answered_it() -> None:
+    log = Log().started().step().calls("c1", "clarify").calls("c2").asks_question("int_1", "c1").answered("int_1")
+    log.called("c1", "red", name="clarify").called("c2").stepped().completed()
+    assert [item["type"] for item in log.project(own_tools=False).output] == ["function_call", "function_call_output"]
+
+
 def test_a_function_of_the_clients_ends_the_response() -> None:
     log = Log().started().step().calls("c1", "weather", "client", city="Oslo").asks("int_1", "client_tool", "c1")
     projected = log.project()

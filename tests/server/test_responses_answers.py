@@ -144,6 +144,31 @@ async def test_clients_that_would_execute_them_can_do_without(server: Server) ->
     assert await client.get(f"/responses/{response['id']}") == response
 
 
+async def test_clients_with_functions_of_their_own_are_told_of_those_alone(responses: Responses) -> None:
+    first = await responses.create(
+        '/tool list_files {}\n/tool get_weather {"city": "Oslo"}\n/say done', tools=[WEATHER]
+    )
+    assert [item["name"] for item in first["output"]] == ["get_weather"]
+    assert await responses.get(f"/responses/{first['id']}") == first
+    more = [output(first["output"][0]["call_id"], "rain")]
+    second = await responses.create(more, previous_response_id=first["id"], tools=[WEATHER])
+    assert [item["type"] for item in second["output"]] == ["message"]
+
+
+async def test_a_request_without_functions_goes_by_itself_whatever_came_before(responses: Responses) -> None:
+    script = '/tool get_weather {"city": "Oslo"}\n/tool list_files {}\n/say done'
+    first = await responses.create(script, tools=[WEATHER])
+    more = [output(first["output"][0]["call_id"], "rain")]
+    second = await responses.create(more, previous_response_id=first["id"])
+    assert [item["type"] for item in second["output"]] == ["function_call", "function_call_output", "message"]
+
+
+async def test_clients_with_functions_are_told_of_the_others_too_if_they_say_so(server: Server) -> None:
+    client = Responses(server, **{"X-Hermes-Tool-Progress": "on"})
+    response = await client.create("/tool list_files {}\n/say done", tools=[WEATHER])
+    assert [item["type"] for item in response["output"]] == ["function_call", "function_call_output", "message"]
+
+
 # -- approvals -------------------------------------------------------------------------------------------
 
 

@@ -60,8 +60,8 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(server: Server, key: str | None = None) -> AsyncIterator[Client]:
-    headers = {"Authorization": f"Bearer {server.key if key is None else key}"}
+async def connected(server: Server, key: str | None = None, **more: str) -> AsyncIterator[Client]:
+    headers = {"Authorization": f"Bearer {server.key if key is None else key}", **more}
     async with connect(f"{server.ws}/v1/responses", additional_headers=headers, max_size=None) as connection:
         yield Client(connection)
 
@@ -70,6 +70,23 @@ async def connected(server: Server, key: str | None = None) -> AsyncIterator[Cli
 async def client(server: Server) -> AsyncIterator[Client]:
     async with connected(server) as made:
         yield made
+
+
+@pytest.mark.parametrize(
+    ("said_of_it", "tools", "kinds"),
+    [
+        ("", [], ["function_call", "function_call_output", "message"]),
+        ("", [WEATHER], ["message"]),
+        ("off", [], ["message"]),
+        ("on", [WEATHER], ["function_call", "function_call_output", "message"]),
+    ],
+)
+async def test_the_handshake_says_whether_the_agents_own_calls_are_items(
+    server: Server, said_of_it: str, tools: list[Json], kinds: list[str]
+) -> None:
+    async with connected(server, **{"X-Hermes-Tool-Progress": said_of_it}) as client:
+        response = await client.create("/tool list_files {}\n/say done", tools=tools)
+    assert [item["type"] for item in response["output"]] == kinds
 
 
 async def test_a_request_is_answered_with_the_events_of_its_stream(client: Client) -> None:
