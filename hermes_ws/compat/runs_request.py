@@ -27,6 +27,7 @@ __all__ = [
     "clarify_answers",
     "is_true",
     "message_of",
+    "object_field",
     "option_of",
     "request_id_of",
     "run_request",
@@ -163,11 +164,14 @@ def message_of(body: dict[str, Any]) -> Input:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalAnswer:
-    """An answer to an approval. ``request_id`` None: the oldest that waits; ``all``: every one that waits."""
+    """An answer to an approval. ``request_id`` None: the oldest that waits; ``all``: every one that waits.
+    ``arguments``: the call's, as they are to be instead."""
 
     choice: str
     request_id: str | None
     all: bool
+    arguments: dict[str, Any] | None = None
+    comment: str | None = None
 
     @property
     def option(self) -> str:
@@ -183,7 +187,25 @@ def approval_answer(body: dict[str, Any]) -> ApprovalAnswer:
     if choice not in _OPTIONS:
         message = "Invalid approval choice; expected one of: once, session, always, deny"
         raise ApiError(400, "invalid_approval_choice", message, param="choice")
-    return ApprovalAnswer(choice, request_id, is_true(body.get("all")) or is_true(body.get("resolve_all")))
+    every = is_true(body.get("all")) or is_true(body.get("resolve_all"))
+    arguments = object_field(body, "arguments", "invalid_approval_request")
+    if every and arguments is not None:
+        message = "`arguments` are those of one call: name its `request_id`, without `all`"
+        raise ApiError(400, "invalid_approval_request", message, param="arguments")
+    try:
+        comment = text_field(body, "comment")
+    except ApiError as wrong:
+        raise _recoded(wrong, "invalid_approval_request") from None
+    return ApprovalAnswer(choice, request_id, every, arguments, comment)
+
+
+def object_field(body: dict[str, Any], name: str, code: str) -> dict[str, Any] | None:
+    """An optional object. Raises :class:`ApiError` with this ``code``: what was meant to be an answer, and is of the
+    wrong type, must not be left out of it."""
+    try:
+        return None if body.get(name) is None else whole_object(body[name], name)
+    except ApiError as wrong:
+        raise _recoded(wrong, code) from None
 
 
 def option_of(choice: str) -> str:
@@ -201,6 +223,11 @@ def request_id_of(body: dict[str, Any], code: str) -> str | None:
                 raise ApiError(400, code, message, param=name)
             return given.strip()
     return None
+
+
+def _recoded(wrong: ApiError, code: str) -> ApiError:
+    """The same under the code that these clients go by."""
+    return ApiError(wrong.status, code, wrong.message, param=wrong.param)
 
 
 def is_true(value: Any) -> bool:
@@ -224,11 +251,6 @@ def _steered(given: Any, name: str) -> str:
         return text_of(given, name)
     except ApiError as wrong:
         raise _recoded(wrong, "invalid_steer_input") from None
-
-
-def _recoded(wrong: ApiError, code: str) -> ApiError:
-    """The same under the code that these clients go by."""
-    return ApiError(wrong.status, code, wrong.message, param=wrong.param)
 
 
 def clarify_answers(asked: InteractionRequested, body: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from hermes_ws.compat.runs import answer_type
 from hermes_ws.compat.runs_request import (
     approval_answer,
     clarify_answers,
+    object_field,
     option_of,
     request_id_of,
     steer_text,
@@ -111,8 +112,8 @@ async def approve(api: Api, request: Request) -> Response:
             reply = InteractionReply(
                 interaction_id=asked.interaction_id,
                 option=answered.option,
-                arguments=_object(body, "arguments"),
-                comment=text_field(body, "comment"),
+                arguments=answered.arguments,
+                comment=answered.comment,
             )
             records = this.records(answer) if asked is chosen[-1] else []
             await _reply(api, found, caller, reply, records, "approval")
@@ -148,7 +149,7 @@ def _answer(asked: ev.InteractionRequested, body: dict[str, Any]) -> tuple[Inter
         [question] = asked.questions or []
         reply = InteractionReply(interaction_id=asked.interaction_id, answers=clarify_answers(asked, body))
         return reply, answer_type(question)
-    choice, content = text_field(body, "choice"), _object(body, "content")
+    choice, content = text_field(body, "choice"), object_field(body, "content", "invalid_clarification")
     if asked.kind == "client_tool" and content is None:
         content = {name: body[name] for name in ("output", "is_error") if name in body}
     if choice is None and content is None:
@@ -157,10 +158,6 @@ def _answer(asked: ev.InteractionRequested, body: dict[str, Any]) -> tuple[Inter
     option = None if choice is None else option_of(choice)
     reply = InteractionReply(interaction_id=asked.interaction_id, option=option, content=content)
     return reply, "form" if asked.kind == "form" else "function"
-
-
-def _object(body: dict[str, Any], name: str) -> dict[str, Any] | None:
-    return cast("dict[str, Any]", body[name]) if isinstance(body.get(name), dict) else None
 
 
 async def _waiting(

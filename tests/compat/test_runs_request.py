@@ -170,6 +170,24 @@ class TestApprovals:
         assert approval_answer({"choice": "once", flag: "true"}).all
         assert not approval_answer({"choice": "once", flag: False}).all
 
+    @pytest.mark.parametrize("arguments", ['{"command": "ls"}', ["ls"], 5, False])
+    def test_edited_arguments_that_cannot_be_read_are_not_left_out(self, arguments: Any) -> None:
+        with pytest.raises(ApiError) as raised:
+            approval_answer({"choice": "once", "arguments": arguments})
+        assert (raised.value.code, raised.value.param) == ("invalid_approval_request", "arguments")
+
+    def test_edited_arguments_are_those_of_one_call(self) -> None:
+        assert approval_answer({"choice": "once", "arguments": {"command": "ls"}}).arguments == {"command": "ls"}
+        with pytest.raises(ApiError) as raised:
+            approval_answer({"choice": "once", "all": True, "arguments": {"command": "ls"}})
+        assert (raised.value.code, raised.value.param) == ("invalid_approval_request", "arguments")
+
+    def test_a_comment_is_text(self) -> None:
+        assert approval_answer({"choice": "deny", "comment": "no"}).comment == "no"
+        with pytest.raises(ApiError) as raised:
+            approval_answer({"choice": "deny", "comment": 5})
+        assert (raised.value.code, raised.value.param) == ("invalid_approval_request", "comment")
+
     @pytest.mark.parametrize(("value", "meant"), [(True, True), (1, True), ("yes", True), (0, False), ([], False)])
     def test_flags_may_be_written_in_words(self, value: Any, meant: bool) -> None:
         assert is_true(value) is meant

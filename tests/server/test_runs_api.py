@@ -431,6 +431,21 @@ class TestApprovals:
             await ended(http, begun["run_id"])
             assert code(await http.post(path, json={"choice": "once"})) == (409, "approval_not_active")
 
+    async def test_a_call_is_not_made_as_it_was_when_its_edited_arguments_cannot_be_read(self, server: Server) -> None:
+        async with server.http() as http:
+            begun = await begin(http, "/run echo dangerous\n/say done")
+            await waiting(http, begun["run_id"], "approval.request")
+            path = f"/v1/runs/{begun['run_id']}/approval"
+            edited = {"choice": "once", "arguments": '{"command": "echo harmless"}'}
+            assert code(await http.post(path, json=edited)) == (400, "invalid_approval_request")
+            assert (await get(http, begun["run_id"]))["status"] == "waiting_for_approval"
+            answer = await http.post(path, json={"choice": "once", "arguments": {"command": "echo harmless"}})
+            assert answer.status_code == 200
+            events = await everything(http, begun["run_id"])
+        [completed] = [event for event in events if event["event"] == "tool.completed"]
+        assert "harmless" in completed["result"]
+        assert "dangerous" not in completed["result"]
+
 
 class TestClarifications:
     @pytest.mark.parametrize("address", ["clarification", "clarify"])
@@ -469,6 +484,19 @@ class TestClarifications:
             assert (await http.post(path, json=response)).status_code == 200
             await ended(http, begun["run_id"])
             assert code(await http.post(path, json={"answer": "red"})) == (409, "clarification_not_active")
+
+    async def test_a_function_of_the_clients_is_answered_with_its_output(self, server: Server) -> None:
+        weather = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
+        body = {"model": "hermes-agent", "input": "weather?", "tools": [weather], "conversation": fresh()}
+        async with server.http() as http:
+            assert (await http.post("/v1/responses", json=body)).status_code == 200
+            listed = (await http.get("/v1/runs", params={"session_id": body["conversation"]})).json()
+            [run] = listed["data"]
+            path = f"/v1/runs/{run['run_id']}/clarification"
+            assert code(await http.post(path, json={"content": "rain"})) == (400, "invalid_clarification")
+            answer = await http.post(path, json={"output": "rain"})
+            assert (answer.status_code, answer.json()["type"]) == (200, "function")
+            assert (await ended(http, run["run_id"]))["status"] == "completed"
 
 
 class TestStoppingAndSteering:
