@@ -85,7 +85,7 @@ _CHAT: Final = Operation(
     about="""Without a conversation the request is a whole in itself, and nothing of it is kept. With one, only the last
         message counts: the past is in the conversation. Calls of the client's `tools` end the answer; the next request
         brings what they came to. The agent's own tools run here; a stream tells of them in `event:
-        hermes.tool.progress`.""",
+        hermes.tool.progress`. The older forms of OpenAI's fields are read as well.""",
     parameters=(
         Parameter(
             name="X-Hermes-Conversation-Id",
@@ -129,8 +129,7 @@ _OWN_TOOLS: Final = Parameter(
     name="X-Hermes-Tool-Progress",
     where="header",
     type=str,
-    about="""`on`: items for calls of the agent's own tools, `off`: none. Else they are there unless the request has
-        function `tools`, whose clients take every call for one of those.""",
+    about="`on`: items for what the agent's own tools do; `off`: none. Else they are there unless `tools` has functions.",
 )
 
 _RESPONSES: Final = (
@@ -326,7 +325,8 @@ FIELDS: Final[dict[tuple[type, str], Any]] = {
     (ChatCompletionRequest, "tool_choice"): AnyOf(
         (Literal["auto", "none", "required"], FunctionChoice, ResponseFunctionChoice, AllowedFunctions, None)
     ),
-    (ChatCompletionRequest, "function_call"): AnyOf((Literal["auto", "none"], ResponseFunctionChoice, None)),
+    (ChatCompletionRequest, "functions"): None,
+    (ChatCompletionRequest, "function_call"): None,
     (CreateResponse, "input"): INPUT,
     (CreateResponse, "conversation_history"): AnyOf((HISTORY, None)),
     (CreateResponse, "prompt"): AnyOf((None,)),

@@ -190,9 +190,7 @@ class App:
         self._check_room()
         return Caller(principal, "socket")
 
-    async def _compatible(
-        self, caller: Caller, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> None:
+    async def _compatible(self, caller: Caller, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         self._sockets += 1
         try:
