@@ -15,6 +15,7 @@ from starlette.responses import Response
 from hermes_ws import __version__, policy
 from hermes_ws.compat import about
 from hermes_ws.compat.about_types import Check, DetailedHealth
+from hermes_ws.compat.errors import ApiError
 from hermes_ws.errors import StoreError
 from hermes_ws.protocol.values import Config
 from hermes_ws.routes.context import Api, Route, json_response
@@ -48,6 +49,8 @@ async def models(api: Api, request: Request) -> Response:
 async def model(api: Api, request: Request) -> Response:
     """One of them."""
     caller, name = api.caller(request), request.path_params["model"]
+    if not name:
+        raise ApiError(404, "model_not_found", "the address names no model; /v1/models lists them", param="model")
     api.agent(caller, name)
     return json_response(about.model(name, **_known(api)))
 

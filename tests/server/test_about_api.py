@@ -40,7 +40,7 @@ class TestModels:
         for model in listed["data"]:
             assert await server.get(f"/v1/models/{model['id']}") == model
 
-    @pytest.mark.parametrize("name", ["gpt-9", "openai/gpt-9"])
+    @pytest.mark.parametrize("name", ["gpt-9", "openai/gpt-9", ""])
     async def test_one_that_is_not_there_is_not_found(self, server: Server, name: str) -> None:
         async with server.http() as http:
             answer = await http.get(f"/v1/models/{name}")
