@@ -140,7 +140,7 @@ def openapi(
     """The whole document. ``tags`` says what the families are.
 
     ``fields`` are those that are read by hand: what stands in them, as a type in place of theirs, or as keywords of
-    JSON Schema beside it. Under the name ``""`` stand keywords for the object as a whole.
+    JSON Schema beside it; None leaves a field out. Under the name ``""`` stand keywords for the object as a whole.
     """
     types = Types(_taken(operations), _given(operations), fields)
     paths: dict[str, Schema] = {}

@@ -79,8 +79,8 @@ class Approval(msgspec.Struct, kw_only=True):
     """True: every one that waits. Also ``resolve_all``."""
     comment: str | None = None
     """The agent is told."""
-    arguments: Any = None
-    """An object: the edited arguments of the call, whole."""
+    arguments: dict[str, Any] | None = None
+    """The edited arguments of the call, whole."""
 
 
 class Clarification(msgspec.Struct, kw_only=True):
@@ -91,8 +91,8 @@ class Clarification(msgspec.Struct, kw_only=True):
     answer: Any = None
     """One of the choices, several, or words; also ``response``, or an object with ``choice_id``, ``choice_ids`` or
     ``text``."""
-    content: Any = None
-    """An object: what a form is filled in with."""
+    content: dict[str, Any] | None = None
+    """What a form is filled in with."""
     choice: Any = None
     """What a form offers instead."""
     output: Any = None

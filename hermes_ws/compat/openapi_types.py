@@ -63,9 +63,11 @@ class Types:
                 component.update(type_)
 
     def _put(self, properties: Schema, name: str, type_: Any) -> None:
-        """Say what stands in a field."""
+        """Say what stands in a field; None: say nothing of it."""
         before = properties[name]
-        if isinstance(type_, dict):
+        if type_ is None:
+            del properties[name]
+        elif isinstance(type_, dict):
             properties[name] = _beside(before, cast("Schema", type_))
         else:
             about = {"description": before["description"]} if "description" in before else {}
@@ -75,6 +77,8 @@ class Types:
         """The schema of one of the types, as it stands where it is used."""
         if isinstance(type_, dict):  # a schema already
             return cast("Schema", type_)
+        if type_ is None:
+            return {"type": "null"}
         if isinstance(type_, AnyOf):
             return {"anyOf": [self.schema(one) for one in type_.types]}
         if isinstance(type_, ListOf):
@@ -87,7 +91,7 @@ class Types:
 def leaves(type_: Any) -> list[Any]:
     """The types in what is made of several."""
     match type_:
-        case dict():
+        case dict() | None:
             return []
         case AnyOf():
             return [leaf for one in type_.types for leaf in leaves(one)]
