@@ -129,7 +129,7 @@ _OWN_TOOLS: Final = Parameter(
     name="X-Hermes-Tool-Progress",
     where="header",
     type=str,
-    about="`on`: items for what the agent's own tools do; `off`: none. Else they are there unless `tools` has functions.",
+    about="`on`: items for calls of the agent's own; `off`: none. Else they are there unless `tools` has functions.",
 )
 
 _RESPONSES: Final = (

@@ -12,10 +12,12 @@ import msgspec
 from hermes_ws.compat.responses import ResponseProjection
 from hermes_ws.compat.responses_types import Response
 
-__all__ = ["RESPONSE", "ResponseRecord"]
+__all__ = ["FORGOTTEN", "RESPONSE", "Forgotten", "ResponseRecord"]
 
 RESPONSE: Final = "response"
 """The kind of record that this is."""
+FORGOTTEN: Final = "forgotten"
+"""The kind of record that stays of a deleted response while its conversation has others."""
 
 
 class ResponseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,3 +55,12 @@ class ResponseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             answers=self.answers,
             own_tools=self.own_tools,
         )
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a response ended that was deleted: what is behind that somebody else has said."""
+
+    run_id: str | None
+    """Its run."""
+    after: int = 0
+    """Without a run: the event that it ended with."""

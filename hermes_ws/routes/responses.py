@@ -18,7 +18,7 @@ from starlette.responses import Response
 from hermes_ws.compat.errors import ApiError, of_run
 from hermes_ws.compat.item_lists import page_of
 from hermes_ws.compat.responses import ResponseProjection
-from hermes_ws.compat.responses_record import RESPONSE
+from hermes_ws.compat.responses_record import FORGOTTEN, RESPONSE, Forgotten, ResponseRecord
 from hermes_ws.compat.responses_request import read_create
 from hermes_ws.compat.responses_types import Response as ResponseObject
 from hermes_ws.compat.responses_types import StreamEvent
@@ -26,13 +26,14 @@ from hermes_ws.errors import CommandError
 from hermes_ws.protocol.commands import RunStart, RunStop
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.once import REPLAYED, Once, once
-from hermes_ws.routes.responses_begin import Asked, begin
-from hermes_ws.routes.responses_log import Found, current, find, grow, ids
+from hermes_ws.routes.responses_begin import INSTRUCTION, Asked, begin, keep
+from hermes_ws.routes.responses_log import Found, current, ends_with, find, grow, ids
 from hermes_ws.routes.streams import KEEPALIVE
 from hermes_ws.routes.values import count, tool_progress
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.runtime import new_id
+from hermes_ws.store.base import RecordRow
 from hermes_ws.store.directory import is_ephemeral
 
 __all__ = ["ROUTES", "draining"]
@@ -229,18 +230,35 @@ async def _stopped(api: Api, caller: Caller, found: Found) -> ResponseProjection
 
 
 async def delete(api: Api, request: Request) -> Response:
-    """Forget a response. A conversation that was made for it, and has no other, goes with it."""
+    """Forget a response. A conversation that was made for it, and has nothing else, goes with it."""
     found = await _named(api, request)
     caller = api.caller(request)
     caller.check(RunStart(input="-"))
-    response_id = found.record.opening.id
-    await api.runtime.store.forget_record(found.ref.namespace, RESPONSE, response_id)
-    if found.record.implicit and not await ids(api, found.ref):
-        conversation = await api.open(found.ref)
-        if not (conversation.readers or conversation.followers):
-            await api.runtime.delete(found.ref)
+    conversation, response_id = await api.open(found.ref), found.record.opening.id
+    with conversation.held():
+        alone = await ids(api, found.ref) == [response_id]
+        empty = alone and found.record.implicit and await _is_all(conversation, found.record)
+        if found.record.implicit and not alone:
+            await keep(conversation, [_forgotten(found.record, conversation.now())])
+        await api.runtime.store.forget_record(found.ref.namespace, RESPONSE, response_id)
+    if empty and not (conversation.readers or conversation.followers):
+        await api.runtime.delete(found.ref)
     told: dict[str, Any] = {"id": response_id, "object": "response", "deleted": True}
     return json_response(told)
+
+
+async def _is_all(conversation: Conversation, record: ResponseRecord) -> bool:
+    """Whether nobody has said anything in the conversation but to this response and to those that are forgotten."""
+    if await conversation.store.records(conversation.ref, INSTRUCTION):
+        return False
+    rows = await conversation.store.records(conversation.ref, FORGOTTEN)
+    forgotten = [msgspec.json.decode(row.data, type=Forgotten) for row in rows]
+    return any(ends_with(conversation, one) for one in (record, *forgotten))
+
+
+def _forgotten(record: ResponseRecord, now: int) -> RecordRow:
+    kept = Forgotten(run_id=record.run_id, after=record.after)
+    return RecordRow(FORGOTTEN, record.opening.id, now, msgspec.json.encode(kept))
 
 
 ROUTES: Final[list[Route]] = [

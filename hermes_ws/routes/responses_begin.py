@@ -21,7 +21,7 @@ from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import RunSteer
 from hermes_ws.protocol.values import ImagePart, Input
 from hermes_ws.routes.context import Api
-from hermes_ws.routes.responses_log import Found, find, ids, resolved, row
+from hermes_ws.routes.responses_log import Found, ends_with, find, ids, resolved, row
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
@@ -159,18 +159,11 @@ def _too_late(request: ResponseRequest, conversation: Conversation) -> bool:
 
 async def _is_last(asked: Asked, found: Found, conversation: Conversation) -> bool:
     """Whether nothing has been said in the conversation since."""
-    api, record, state = asked.api, found.record, conversation.session.state
     if is_ephemeral(found.ref):
         known = [response_id for response_id, one in asked.local.items() if one.ref == found.ref]
     else:
-        known = await ids(api, found.ref)
-    if known[-1:] != [record.opening.id]:
-        return False
-    if record.run_id is None:
-        return state.head == record.after
-    under_way = [*([state.active.run_id] if state.active else []), *state.queue]
-    last = under_way[-1] if under_way else next(reversed(state.ended), None)
-    return last == record.run_id
+        known = await ids(asked.api, found.ref)
+    return known[-1:] == [found.record.opening.id] and ends_with(conversation, found.record)
 
 
 async def _past_up_to(api: Api, found: Found) -> Past:

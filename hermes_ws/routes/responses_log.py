@@ -13,16 +13,17 @@ from hermes_ws.compat.item_lists import items_of
 from hermes_ws.compat.responses import ResponseProjection
 from hermes_ws.compat.responses_input import references
 from hermes_ws.compat.responses_items import run_in
-from hermes_ws.compat.responses_record import RESPONSE, ResponseRecord
+from hermes_ws.compat.responses_record import RESPONSE, Forgotten, ResponseRecord
 from hermes_ws.compat.responses_types import StreamEvent
 from hermes_ws.decisions import RunOptions
 from hermes_ws.errors import ConversationDeleted
 from hermes_ws.protocol import events as ev
 from hermes_ws.routes.context import Api
+from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.store.base import ConversationRef, RecordRow
 
-__all__ = ["Found", "current", "find", "grow", "ids", "resolved", "row"]
+__all__ = ["Found", "current", "ends_with", "find", "grow", "ids", "resolved", "row"]
 
 _DELETED = "the conversation was deleted"
 
@@ -50,6 +51,16 @@ async def find(api: Api, caller: Caller, response_id: str) -> Found | None:
 async def ids(api: Api, ref: ConversationRef) -> list[str]:
     """The ids of the responses that are kept of a conversation, oldest first."""
     return [row.record_id for row in await api.runtime.store.records(ref, RESPONSE)]
+
+
+def ends_with(conversation: Conversation, one: ResponseRecord | Forgotten) -> bool:
+    """Whether nothing was said in the conversation after this response."""
+    state = conversation.session.state
+    if one.run_id is None:
+        return state.head == one.after
+    under_way = [*([state.active.run_id] if state.active else []), *state.queue]
+    last = under_way[-1] if under_way else next(reversed(state.ended), None)
+    return last == one.run_id
 
 
 async def current(api: Api, found: Found) -> ResponseProjection:

@@ -238,6 +238,40 @@ async def test_a_deleted_response_is_gone_and_so_is_its_conversation(responses: 
     assert (await responses.ask("GET", f"/conversations/{response['conversation']['id']}")).status_code == 404
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_a_conversation_goes_with_the_last_of_its_responses(responses: Responses, order: tuple[int, int]) -> None:
+    first = await responses.create("one")
+    both = [first, await responses.create("two", previous_response_id=first["id"])]
+    path = f"/conversations/{first['conversation']['id']}"
+    await responses.ask("DELETE", f"/responses/{both[order[0]]['id']}")
+    assert (await responses.ask("GET", path)).status_code == 200
+    await responses.ask("DELETE", f"/responses/{both[order[1]]['id']}")
+    assert (await responses.ask("GET", path)).status_code == 404
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+async def test_what_was_said_in_its_conversation_by_other_ways_outlives_a_response(
+    responses: Responses, role: str
+) -> None:
+    response = await responses.create("one")
+    path = f"/conversations/{response['conversation']['id']}"
+    items = [{"role": role, "content": "two"}]
+    assert (await responses.ask("POST", f"{path}/items", {"items": items})).status_code == 200
+    await responses.ask("DELETE", f"/responses/{response['id']}")
+    assert (await responses.ask("GET", f"/responses/{response['id']}")).status_code == 404
+    assert "two" in (await responses.ask("GET", f"{path}/items")).text
+
+
+async def test_a_run_of_somebody_elses_outlives_a_response(responses: Responses, server: Server) -> None:
+    response = await responses.create("one")
+    name = response["conversation"]["id"]
+    chat = {"messages": [{"role": "user", "content": "two"}]}
+    async with server.http(headers={"X-Hermes-Conversation-Id": name}) as http:
+        assert (await http.post("/v1/chat/completions", json=chat)).status_code == 200
+    await responses.ask("DELETE", f"/responses/{response['id']}")
+    assert "two" in (await responses.ask("GET", f"/conversations/{name}/items")).text
+
+
 async def test_a_conversation_of_its_own_outlives_its_responses(responses: Responses) -> None:
     name = fresh()
     response = await responses.create("hello", conversation=name)
