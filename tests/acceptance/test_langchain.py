@@ -103,13 +103,13 @@ def test_streamed_tool_calls_add_up(model: ChatOpenAI) -> None:
     assert isinstance(call["args"]["city"], str)
 
 
-def test_a_header_keeps_it_from_executing_what_the_agent_executes_itself(server: Server, responses: bool) -> None:
-    model = made(server, responses, default_headers={"X-Hermes-Tool-Progress": "off"}).bind_tools([get_weather])
+def test_it_is_not_asked_to_execute_what_the_agent_executes_itself(model: ChatOpenAI) -> None:
+    with_tools = model.bind_tools([get_weather])
     messages: list[Any] = [HumanMessage('/tool list_files {}\n/tool get_weather {"city": "Rome"}\n/say Done.')]
-    asked = model.invoke(messages)
+    asked = with_tools.invoke(messages)
     assert [call["name"] for call in asked.tool_calls] == ["get_weather"]
     messages += [asked, get_weather.invoke(asked.tool_calls[0])]
-    answer = model.invoke(messages)
+    answer = with_tools.invoke(messages)
     assert answer.tool_calls == []
     assert answer.text == "Done."
 

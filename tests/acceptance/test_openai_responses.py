@@ -124,7 +124,7 @@ def test_a_stream_has_every_event_in_order_and_numbered(client: OpenAI) -> None:
 async def test_every_event_and_response_is_valid_by_the_sdks_own_types(server: Server, client: OpenAI) -> None:
     script = "/think Hm.\n/tool list_files {}\n/say There.\n/ask Which? | a | b"
     frames = list[Json]()
-    async with server.http() as http:
+    async with server.http(headers={"X-Hermes-Tool-Progress": "on"}) as http:
         asked = {"model": MODEL, "input": script, "stream": True, "tools": [FUNCTION]}
         async with http.stream("POST", "/v1/responses", json=asked) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")

@@ -39,10 +39,9 @@ test("its tool loop calls the function and ends, streamed and not", async () => 
   assert.match(await streamText(asked).text, /It rains in/);
 });
 
-test("a header keeps it from executing what the agent executes itself", async () => {
-  const quiet = createOpenAI({ baseURL: url, apiKey: key, headers: { "X-Hermes-Tool-Progress": "off" } });
+test("it is not asked to execute what the agent executes itself", async () => {
   const made = await generateText({
-    model: quiet.responses(model),
+    model: hermes,
     tools: { get_weather },
     stopWhen: stepCountIs(4),
     prompt: '/tool list_files {}\n/tool get_weather {"city": "Rome"}\n/say Done.',
