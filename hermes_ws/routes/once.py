@@ -21,7 +21,7 @@ from hermes_ws.compat.errors import ApiError
 from hermes_ws.routes.context import Api, json_response
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
 from hermes_ws.runtime.principal import Caller
-from hermes_ws.store.base import RecordRow
+from hermes_ws.store.base import ConversationRef, RecordRow
 
 __all__ = ["REPLAYED", "Once", "once"]
 
@@ -82,7 +82,7 @@ async def once(api: Api, caller: Caller, request: Request, body: dict[str, Any])
     async with _turn(principal.namespace, record_id):
         now = api.runtime.now()
         digest = hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
-        found = await api.runtime.store.record(principal.namespace, _KIND, record_id)
+        found = await _found(api, principal.namespace, record_id)
         earlier = None
         if found is not None and found[1].created_at > now - COMMAND_TTL_MS:
             kept = msgspec.json.decode(found[1].data, type=_Kept)
@@ -91,6 +91,12 @@ async def once(api: Api, caller: Caller, request: Request, body: dict[str, Any])
                 raise ApiError(409, "idempotency_key_conflict", message)
             earlier = kept.answer
         yield Once(command_id, earlier, (record_id, now, digest))
+
+
+async def _found(api: Api, namespace: str, record_id: str) -> tuple[ConversationRef, RecordRow] | None:
+    """The record, also of what was done in a conversation that is not kept."""
+    found = await api.runtime.store.record(namespace, _KIND, record_id)
+    return found or await api.runtime.ephemerals.store.record(namespace, _KIND, record_id)
 
 
 @asynccontextmanager
