@@ -21,7 +21,7 @@ from hermes_ws.errors import CommandError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import InteractionReply
 from hermes_ws.routes.chat_answer import Answer, Asked, Place
-from hermes_ws.routes.context import Api, Route
+from hermes_ws.routes.context import NEW, Api, Route
 from hermes_ws.routes.once import REPLAYED, Once, once
 from hermes_ws.routes.replays import KeptAnswer, replays
 from hermes_ws.runtime.commands import Beside
@@ -33,8 +33,6 @@ from hermes_ws.store.directory import EPHEMERAL
 __all__ = ["ROUTES"]
 
 _JOINING: Final = ("x-hermes-conversation-id", "x-hermes-session-id")
-_NEW: Final = "new"
-"""In place of an id: a conversation that is kept, under an id that the server chooses."""
 _NOT_CALLED: Final = {"output": "The client did not call this function.", "is_error": True}
 
 
@@ -137,7 +135,7 @@ async def _alone(asked: Asked) -> Response:
 async def _in_conversation(asked: Asked, name: str) -> Response:
     api, caller = asked.api, asked.caller
     _agent(asked)
-    place = Place(await (api.new(caller) if name == _NEW else api.open(api.ref(caller, name))), new_id("run"))
+    place = Place(await (api.new(caller) if name == NEW else api.open(api.ref(caller, name))), new_id("run"))
 
     async def begin() -> Place:
         async with once(api, caller, asked.request, {**asked.body, "conversation": name}) as request:

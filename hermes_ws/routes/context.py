@@ -33,10 +33,12 @@ from hermes_ws.store.base import ConversationRef, RecordRow
 from hermes_ws.store.directory import is_ephemeral
 from hermes_ws.validation import too_deep
 
-__all__ = ["Api", "Begun", "Handler", "Route", "json_response", "parsed"]
+__all__ = ["NEW", "Api", "Begun", "Handler", "Route", "json_response", "parsed"]
 
 T = TypeVar("T")
 
+NEW: Final = "new"
+"""In the place of a conversation's id: the server chooses one. So there is none that is called so."""
 _IDEMPOTENCY_CHARS: Final = 255
 _OF_RUNS: Final = ("tools", "deadline_ms", "metadata")
 """Fields of ``run.start`` that a run has from its first moment to its last."""
@@ -105,6 +107,9 @@ class Api:
 
     def ref(self, caller: Caller, conversation_id: str) -> ConversationRef:
         """The conversation of that id. Raises :class:`ApiError` 400 or 403."""
+        if conversation_id == NEW:
+            message = f"`{NEW}` is no conversation's id: where an address or a header takes it, the server chooses one"
+            raise ApiError(400, "invalid_conversation_id", message)
         try:
             msgspec.convert(conversation_id, ConversationId)
         except msgspec.ValidationError:

@@ -11,7 +11,7 @@ from hermes_ws.compat.past import Past, past_of
 from hermes_ws.compat.responses_record import RESPONSE, ResponseRecord
 from hermes_ws.compat.runs_request import RunRequest, Source
 from hermes_ws.protocol import events as ev
-from hermes_ws.routes.context import Api
+from hermes_ws.routes.context import NEW, Api
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.store.base import ConversationRef
@@ -35,7 +35,8 @@ async def place(api: Api, caller: Caller, asked: RunRequest, name: str) -> Place
     """
     if asked.session_id is None and asked.previous_response_id is not None:
         return await _after(api, caller, asked.previous_response_id, name)
-    conversation = await api.open(api.ref(caller, asked.session_id or name))
+    session_id = name if asked.session_id in (None, NEW) else asked.session_id
+    conversation = await api.open(api.ref(caller, session_id))
     if conversation.session.state.epoch is not None:
         return Place(conversation, [], "session")
     if asked.previous_response_id is not None:

@@ -348,7 +348,8 @@ async def _fork(
     if source.epoch is None:
         raise CommandError("not_found", "there is nothing to fork yet: the conversation has no events")
     boundary = _boundary(source, command.after_run)
-    target = ConversationRef(source.ref.namespace, command.conversation_id or _fork_name(source, command, caller))
+    chosen = None if command.conversation_id == "new" else command.conversation_id  # no socket could reach that one
+    target = ConversationRef(source.ref.namespace, chosen or _fork_name(source, command, caller))
     if not caller.principal.may_open(target.conversation_id):
         raise CommandError(
             "not_permitted", "your credential does not reach that conversation", path="$.conversation_id"

@@ -515,6 +515,14 @@ async def test_a_fork_has_the_history_and_goes_its_own_way(server: Server) -> No
     assert [e["output"] for e in await server.log(conversation) if e["type"] == "run.completed"][:2] == ["one", "two"]
 
 
+async def test_a_fork_to_a_new_conversation_is_under_a_name_that_can_be_reached(server: Server) -> None:
+    async with server.socket(fresh()) as socket:
+        await socket.run("/say one")
+        forked = (await socket.ok("conversation.fork", conversation_id="new"))["conversation_id"]
+    assert forked != "new"
+    assert [e["output"] for e in await server.log(forked) if e["type"] == "run.completed"] == ["one"]
+
+
 async def test_a_fork_in_the_middle_of_a_run_takes_what_is_finished(server: Server) -> None:
     async with server.socket() as socket:
         await socket.run("/say done")

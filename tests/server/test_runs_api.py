@@ -272,6 +272,15 @@ class TestSessions:
             answer = await http.post("/v1/runs", json={"input": "x", "previous_response_id": "resp_nowhere"})
         assert code(answer) == (400, "previous_response_not_found")
 
+    async def test_a_new_one_is_nobody_elses(self, server: Server) -> None:
+        async with server.http() as http:
+            first = await begin(http, "one", session_id="new")
+            await ended(http, first["run_id"])
+            second = await begin(http, "two", session_id="new")
+            await ended(http, second["run_id"])
+        assert len({"new", first["session_id"], second["session_id"]}) == 3
+        assert second["history"] == "none"
+
     async def test_runs_of_a_session_go_one_after_the_other(self, server: Server) -> None:
         session = fresh()
         async with server.http() as http:
@@ -587,6 +596,21 @@ class TestOnce:
             assert (await get(http, begun["run_id"]))["approval"]["request_id"] == second["request_id"]
             await http.post(f"/v1/runs/{begun['run_id']}/stop", headers={"Idempotency-Key": fresh("key")})
             await ended(http, begun["run_id"])
+
+    async def test_also_to_a_run_of_a_conversation_that_is_not_kept(self, server: Server) -> None:
+        body = {"model": "hermes-agent", "messages": [{"role": "user", "content": "/run echo one\n/run echo two"}]}
+        async with server.http() as http, server.http() as other:
+            async with soon(), http.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer:
+                run_id = answer.headers["X-Hermes-Run-Id"]
+                await waiting(other, run_id, "approval.request")
+                path, headers = f"/v1/runs/{run_id}/approval", {"Idempotency-Key": fresh("key")}
+                refused = await other.post(path, json={"choice": "deny"}, headers=headers)
+                again = await other.post(path, json={"choice": "deny"}, headers=headers)
+                conflict = await other.post(path, json={"choice": "once"}, headers=headers)
+                await other.post(f"/v1/runs/{run_id}/stop")
+                await answer.aread()
+        assert again.json() == {**refused.json(), "replayed": True}
+        assert code(conflict) == (409, "idempotency_key_conflict")
 
     @pytest.mark.parametrize("key", ["", "x" * 256])
     async def test_a_key_that_is_none_is_refused(self, server: Server, key: str) -> None:

@@ -97,6 +97,7 @@ class TestResources:
         ("body", "expected"),
         [
             ({"id": "no spaces"}, "invalid_session_id"),
+            ({"id": "new"}, "invalid_session_id"),
             ({"id": "a\nb"}, "invalid_session_id"),
             ({"id": 5}, "invalid_session_id"),
             ({"title": 5}, "invalid_title"),
