@@ -44,7 +44,7 @@ _DONE: Final = b"data: [DONE]\n\n"
 
 def draining() -> ApiError:
     """The server goes down; a response that is kept is gone on with by the next one."""
-    return ApiError(503, "draining", "the server is going down; ask again", retry_after_s=1)
+    return ApiError(503, DRAINING, "the server is going down; ask again", retry_after_s=1)
 
 
 # -- creating ------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ async def _is_all(conversation: Conversation, record: ResponseRecord) -> bool:
         return False
     rows = await conversation.store.records(conversation.ref, FORGOTTEN)
     forgotten = [msgspec.json.decode(row.data, type=Forgotten) for row in rows]
-    return any(ends_with(conversation, one) for one in (record, *forgotten))
+    return ends_with(conversation, record) or any(ends_with(conversation, one) for one in forgotten)
 
 
 def _forgotten(record: ResponseRecord, now: int) -> RecordRow:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
+from weakref import WeakValueDictionary
 
+import anyio
 import msgspec
 
 from hermes_ws.compat.errors import ApiError
@@ -35,6 +38,8 @@ INSTRUCTION: Final = "instruction"
 """The kind of record that a system message of a conversation is."""
 _OF_OPENAI: Final = "conv_"
 """How ids begin that are given out here: nobody chooses such a one."""
+_BEGINNING: Final[WeakValueDictionary[ConversationRef, anyio.Lock]] = WeakValueDictionary()
+"""Held while a response begins that goes on from another one, by the conversation of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +89,15 @@ async def begin(asked: Asked, response_id: str, records: Sequence[RecordRow] = (
     """Begin the response. ``records`` are kept in the same commit. Raises :class:`ApiError` or
     :class:`~hermes_ws.errors.CommandError`, with nothing begun; a temporary conversation is over then."""
     agent = asked.agent
-    place = await _place(asked)
-    conversation = place.conversation
-    try:
-        with conversation.held():
-            return await _Beginning(asked, place, agent, response_id, records).begin()
-    except BaseException:
-        if is_ephemeral(conversation.ref) and not any(one.ref == conversation.ref for one in asked.local.values()):
-            asked.api.left(conversation, None, asked.caller)
-        raise
+    async with _placed(asked) as place:
+        conversation = place.conversation
+        try:
+            with conversation.held():
+                return await _Beginning(asked, place, agent, response_id, records).begin()
+        except BaseException:
+            if is_ephemeral(conversation.ref) and not any(one.ref == conversation.ref for one in asked.local.values()):
+                asked.api.left(conversation, None, asked.caller)
+            raise
 
 
 def not_found(response_id: str) -> ApiError:
@@ -111,13 +116,25 @@ async def keep(conversation: Conversation, records: Sequence[RecordRow]) -> None
 # -- where ---------------------------------------------------------------------------------------------
 
 
-async def _place(asked: Asked) -> _Place:
-    api, caller, request = asked.api, asked.caller, asked.request
-    if request.given.previous_response_id is not None:
-        return await _after(asked, request.given.previous_response_id)
-    if request.conversation is not None:
-        return await _in(asked, request.conversation)
-    return _Place(await (api.new(caller) if request.store else api.temporary(caller)))
+@asynccontextmanager
+async def _placed(asked: Asked) -> AsyncGenerator[_Place]:
+    """The place, while the response begins there. Of two that go on from the same one side by side, one finds that it
+    is not the last any more."""
+    request = asked.request
+    if request.given.previous_response_id is None:
+        yield await (_new(asked) if request.conversation is None else _in(asked, request.conversation))
+        return
+    found = await _previous(asked, request.given.previous_response_id)
+    async with _BEGINNING.setdefault(found.ref, anyio.Lock()):
+        place = await _right_after(asked, found)
+        if place is not None:
+            yield place
+            return
+    yield await _copied(asked, found)
+
+
+async def _new(asked: Asked) -> _Place:
+    return _Place(await (asked.api.new(asked.caller) if asked.request.store else asked.api.temporary(asked.caller)))
 
 
 async def _in(asked: Asked, name: str) -> _Place:
@@ -133,19 +150,28 @@ async def _in(asked: Asked, name: str) -> _Place:
     return _Place(conversation, implicit=False, system=system)
 
 
-async def _after(asked: Asked, response_id: str) -> _Place:
-    """In the conversation of an earlier response where that is the last thing in it, or else in a copy."""
-    api, caller, request = asked.api, asked.caller, asked.request
-    found = asked.local.get(response_id) or await find(api, caller, response_id)
+async def _previous(asked: Asked, response_id: str) -> Found:
+    found = asked.local.get(response_id) or await find(asked.api, asked.caller, response_id)
     if found is None:
         raise not_found(response_id)
-    conversation = await api.open(found.ref)
+    return found
+
+
+async def _right_after(asked: Asked, found: Found) -> _Place | None:
+    """In the conversation of an earlier response, where that is the last thing in it."""
+    conversation, request = await asked.api.open(found.ref), asked.request
     here = request.store != is_ephemeral(found.ref) and not _too_late(request, conversation)
-    if here and await _is_last(asked, found, conversation):
-        return _Place(conversation, found.record.implicit, system=found.record.system)
-    past = await _past_up_to(api, found)
-    there = await (api.new(caller) if request.store else api.temporary(caller))
-    return _Place(there, past=past, system=found.record.system, source=found.ref)
+    if not here or not await _is_last(asked, found, conversation):
+        return None
+    return _Place(conversation, found.record.implicit, system=found.record.system)
+
+
+async def _copied(asked: Asked, found: Found) -> _Place:
+    """In a copy of the conversation as it was when the response ended."""
+    past = await _past_up_to(asked.api, found)
+    place = await _new(asked)
+    place.past, place.system, place.source = past, found.record.system, found.ref
+    return place
 
 
 def _too_late(request: ResponseRequest, conversation: Conversation) -> bool:

@@ -92,6 +92,23 @@ async def test_an_image_is_stored_once_and_listed_by_its_address(responses: Resp
     assert (await responses.ask("GET", f"/..{address}")).status_code == 200
 
 
+async def test_branches_that_begin_at_once_do_not_hear_each_other(responses: Responses) -> None:
+    """An image takes the server a moment to store: time for the next one to come."""
+    for _ in range(5):
+        first = await responses.create("root")
+
+        async def branch(number: int, previous: str) -> Json:
+            content = [
+                {"type": "input_text", "text": f"b{number}"},
+                {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}"},
+            ]
+            return await responses.create([{"role": "user", "content": content}], previous_response_id=previous)
+
+        made = await asyncio.gather(*(branch(number, first["id"]) for number in range(12)))
+        assert len({one["conversation"]["id"] for one in made}) == len(made)
+        assert first["conversation"] in [one["conversation"] for one in made]
+
+
 async def test_a_run_that_comes_to_nothing_is_an_error_with_its_status(responses: Responses) -> None:
     status, error = await responses.refused("/fail model_auth")
     assert (status, error["code"]) == (502, "model_auth")
