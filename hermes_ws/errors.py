@@ -35,6 +35,7 @@ __all__ = [
     "LogConflict",
     "ModelError",
     "RunCode",
+    "ServerDraining",
     "SettingsError",
     "StorageFull",
     "StoreError",
@@ -120,6 +121,13 @@ class CommandError(HermesError):
     def retryable(self) -> bool:
         """Whether the same command may succeed later, unchanged."""
         return self.code in _RETRYABLE_COMMAND
+
+
+class ServerDraining(CommandError):
+    """No new work is taken: the server is about to go down."""
+
+    def __init__(self) -> None:
+        super().__init__("overloaded", "the server is going down; reconnect and send it again", retry_after_ms=1000)
 
 
 class FrameError(CommandError):

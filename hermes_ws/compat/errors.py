@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hermes_ws.errors import CommandCode, CommandError, HermesError
+from hermes_ws.errors import CommandCode, CommandError, HermesError, ServerDraining
 from hermes_ws.protocol.values import ErrorInfo
 
-__all__ = ["ApiError", "envelope", "of_command", "of_run"]
+__all__ = ["DRAINING", "ApiError", "envelope", "of_command", "of_run"]
 
 _COMMANDS: Final[dict[CommandCode, int]] = {
     "invalid_json": 400,
@@ -49,6 +49,10 @@ _OPENAI_CODES: Final[dict[str, str]] = {
 """Where OpenAI has a code for the same thing, clients go by that."""
 
 
+DRAINING: Final = "gateway_draining"
+"""The code that clients of hermes-agent know for a server that is about to go down."""
+
+
 class ApiError(HermesError):
     """A request that is answered with an error. ``param`` is the field that is wrong, ``kind`` the envelope's type."""
 
@@ -84,10 +88,11 @@ def envelope(error: ApiError) -> dict[str, Any]:
 
 def of_command(error: CommandError) -> ApiError:
     """What the refusal of a command is to such a client."""
+    code = DRAINING if isinstance(error, ServerDraining) else _OPENAI_CODES.get(error.code, error.code)
     retry_after_s = None if error.retry_after_ms is None else max(1, error.retry_after_ms // 1000)
     return ApiError(
         _COMMANDS.get(error.code, 409),
-        _OPENAI_CODES.get(error.code, error.code),
+        code,
         error.message,
         param=error.path.removeprefix("$.") if error.path else None,
         retry_after_s=retry_after_s,

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from hermes_ws.compat.chat import ChatProjection, Frame, error_frame
 from hermes_ws.compat.chat_request import ChatRequest
-from hermes_ws.compat.errors import ApiError, envelope, of_command
+from hermes_ws.compat.errors import DRAINING, ApiError, envelope, of_command
 from hermes_ws.errors import CommandError, ConversationDeleted, HermesError
 from hermes_ws.routes.context import Api, json_response
 from hermes_ws.routes.once import REPLAYED
@@ -116,7 +116,7 @@ class Answer:
                 yield frames
                 if self._over:
                     return
-        raise ApiError(503, "draining", "the server is going down; ask again in a moment")
+        raise ApiError(503, DRAINING, "the server is going down; ask again in a moment")
 
     def _made(self) -> ChatProjection:
         place = self._place

@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hermes_ws.compat.errors import ApiError, of_run
+from hermes_ws.compat.errors import DRAINING, ApiError, of_run
 from hermes_ws.compat.item_lists import page_of
 from hermes_ws.compat.responses import ResponseProjection
 from hermes_ws.compat.responses_record import FORGOTTEN, RESPONSE, Forgotten, ResponseRecord

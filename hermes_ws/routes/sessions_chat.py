@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hermes_ws.compat.errors import ApiError, of_run
+from hermes_ws.compat.errors import DRAINING, ApiError, of_run
 from hermes_ws.compat.runs_request import message_of, text_field
 from hermes_ws.compat.sessions_stream import SessionStream
 from hermes_ws.compat.sessions_types import ChatAnswer, ChatMessage
@@ -130,7 +130,7 @@ async def _answer(api: Api, begun: _Begun) -> ChatAnswer:
                 case _:
                     pass
     message = f"the server goes down; run {begun.run_id} goes on with the next one"
-    raise ApiError(503, "overloaded", message)
+    raise ApiError(503, DRAINING, message)
 
 
 async def _stream(api: Api, begun: _Begun) -> AsyncGenerator[bytes]:

@@ -24,7 +24,7 @@ import structlog
 
 from hermes_ws.agents.base import Agent, StopReason
 from hermes_ws.decisions import Answer, Decision, Effect, Reconfigured, RememberRule, StartRun, StopRun
-from hermes_ws.errors import AgentError, CommandError, IllegalTransition, StoreError
+from hermes_ws.errors import AgentError, CommandError, IllegalTransition, ServerDraining, StoreError
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.control import GoAway
 from hermes_ws.protocol.values import ErrorInfo
@@ -592,8 +592,6 @@ class Runtime:
         return [reader for c in tuple(self._conversations.values()) for reader in tuple(c.readers)]
 
     def check_draining(self) -> None:
-        """Raises :class:`CommandError` when no new work is taken."""
+        """Raises :class:`ServerDraining` when no new work is taken."""
         if self.draining:
-            raise CommandError(
-                "overloaded", "the server is going down; reconnect and send it again", retry_after_ms=1000
-            )
+            raise ServerDraining

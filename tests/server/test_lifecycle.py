@@ -110,6 +110,28 @@ async def test_nobody_new_is_let_in_during_a_drain(make_server: MakeServer) -> N
         await socket.closed()
 
 
+async def test_during_a_drain_clients_without_a_socket_are_told_that_the_server_goes_down(
+    make_server: MakeServer,
+) -> None:
+    server, said = make_server(), [{"role": "user", "content": "hi"}]
+    async with server.socket() as socket, server.http() as http:
+        session = (await http.post("/api/sessions")).json()["session"]["id"]
+        await socket.ok("run.start", input="/sleep 1")
+        await socket.until("step.started")
+        server.terminate()
+        await socket.until("goaway")
+        for path, body in (
+            ("/v1/runs", {"input": "hi"}),
+            ("/v1/responses", {"model": "hermes-agent", "input": "hi"}),
+            ("/v1/chat/completions", {"model": "hermes-agent", "messages": said}),
+            (f"/api/sessions/{session}/chat", {"message": "hi"}),
+        ):
+            answer = await http.post(path, json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "gateway_draining"), path
+            assert answer.headers["Retry-After"] == "1"
+        await socket.closed()
+
+
 # -- crash -----------------------------------------------------------------------------------------------
 
 

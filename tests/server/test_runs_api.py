@@ -599,16 +599,20 @@ class TestOnce:
 
     async def test_also_to_a_run_of_a_conversation_that_is_not_kept(self, server: Server) -> None:
         body = {"model": "hermes-agent", "messages": [{"role": "user", "content": "/run echo one\n/run echo two"}]}
-        async with server.http() as http, server.http() as other:
-            async with soon(), http.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer:
-                run_id = answer.headers["X-Hermes-Run-Id"]
-                await waiting(other, run_id, "approval.request")
-                path, headers = f"/v1/runs/{run_id}/approval", {"Idempotency-Key": fresh("key")}
-                refused = await other.post(path, json={"choice": "deny"}, headers=headers)
-                again = await other.post(path, json={"choice": "deny"}, headers=headers)
-                conflict = await other.post(path, json={"choice": "once"}, headers=headers)
-                await other.post(f"/v1/runs/{run_id}/stop")
-                await answer.aread()
+        async with (
+            server.http() as http,
+            server.http() as other,
+            soon(),
+            http.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer,
+        ):
+            run_id = answer.headers["X-Hermes-Run-Id"]
+            await waiting(other, run_id, "approval.request")
+            path, headers = f"/v1/runs/{run_id}/approval", {"Idempotency-Key": fresh("key")}
+            refused = await other.post(path, json={"choice": "deny"}, headers=headers)
+            again = await other.post(path, json={"choice": "deny"}, headers=headers)
+            conflict = await other.post(path, json={"choice": "once"}, headers=headers)
+            await other.post(f"/v1/runs/{run_id}/stop")
+            await answer.aread()
         assert again.json() == {**refused.json(), "replayed": True}
         assert code(conflict) == (409, "idempotency_key_conflict")
 
