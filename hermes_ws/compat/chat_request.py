@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import takewhile
+from typing import Any, Final, TypeVar
 
 from hermes_ws.compat.chat_messages import (
     Assistant,
@@ -20,9 +21,11 @@ from hermes_ws.compat.fields import converted, invalid, items, missing, text, wh
 from hermes_ws.compat.past import Past
 from hermes_ws.compat.settings import CompatSettings
 from hermes_ws.protocol.commands import ClientTool
-from hermes_ws.protocol.values import Input
+from hermes_ws.protocol.values import ContentPart, Input, TextPart
 
 __all__ = ["ChatRequest", "read_chat"]
+
+M = TypeVar("M", User, Result)
 
 _SAMPLING: Final = (
     "temperature",
@@ -56,9 +59,9 @@ class ChatRequest:
     stream: bool
     include_usage: bool
     instructions: str | None
-    """All of its system and developer messages."""
+    """All of its system and developer messages, unless there are no others: then they are what is said."""
     said: Input | None
-    """The last message, if it is the user's."""
+    """The last messages, as far as they are the user's."""
     results: list[Result]
     """The last messages, if they are results of calls. Either these or ``said``."""
     functions: list[ClientTool]
@@ -83,15 +86,19 @@ def read_chat(body: dict[str, Any], settings: CompatSettings = _DEFAULTS) -> Cha
     given = converted(body, ChatCompletionRequest)
     _check_counts(given, settings)
     messages = read_messages(given.messages)
-    instructions = [message.text for message in messages if isinstance(message, Instruction) and message.text]
+    told = [message.text for message in messages if isinstance(message, Instruction) and message.text]
+    instructions = "\n\n".join(told) or None
     before, said, results = _split([message for message in messages if not isinstance(message, Instruction)])
+    if said is None and not results:
+        said, instructions = instructions, None  # nothing else is said, so they are
+        _check_says_something(messages, said)
     functions, legacy = _functions(given)
     choice, allowed = _choice(given, functions, legacy=legacy)
     return ChatRequest(
         model=given.model,
         stream=given.stream or False,
         include_usage=bool(given.stream_options and given.stream_options.include_usage),
-        instructions="\n\n".join(instructions) or None,
+        instructions=instructions,
         said=said,
         results=results,
         functions=[function for function in functions if allowed is None or function.name in allowed],
@@ -114,23 +121,51 @@ def _check_counts(given: ChatCompletionRequest, settings: CompatSettings) -> Non
 
 
 def _split(messages: list[Message]) -> tuple[list[Message], Input | None, list[Result]]:
-    """What comes before; what is said now; the results that are brought now."""
+    """What comes before; what is said now, if anything is; the results that are brought now."""
     last = messages[-1] if messages else None
     match last:
         case User():
-            if not last.parts:
-                raise invalid(f"{last.path}.content", "is empty; say something")
-            return messages[:-1], last.parts, []
+            before, users = _ending(messages, User)
+            said = _together([user.parts for user in users if user.parts])
+            # An empty message after others is one all the same: whoever sends it wants to hear more.
+            return before, said or ([TextPart(text="")] if before else None), []
         case Assistant():
             check_answered(past_before(messages), "messages")
             return messages, _GO_ON, []
         case Result():
-            begin = len(messages)
-            while begin and isinstance(messages[begin - 1], Result):
-                begin -= 1
-            return messages[:begin], None, [m for m in messages[begin:] if isinstance(m, Result)]
+            before, results = _ending(messages, Result)
+            return before, None, results
         case _:
-            raise invalid("messages", "has no message of the user's; send one with role `user`")
+            return [], None, []
+
+
+def _ending(messages: list[Message], kind: type[M]) -> tuple[list[Message], list[M]]:
+    """The messages of that kind at the end, and what comes before them."""
+    ending = list(takewhile(lambda message: isinstance(message, kind), reversed(messages)))
+    found = [message for message in reversed(ending) if isinstance(message, kind)]
+    return messages[: len(messages) - len(found)], found
+
+
+def _together(inputs: list[Input]) -> Input:
+    """Several messages as one, with a blank line between them."""
+    if len(inputs) == 1:
+        return inputs[0]
+    if all(isinstance(one, str) for one in inputs):
+        return "\n\n".join(one for one in inputs if isinstance(one, str))
+    parts: list[ContentPart] = []
+    for one in inputs:
+        parts += [TextPart(text="")] if parts else []  # the texts of parts are lines
+        parts += [TextPart(text=one)] if isinstance(one, str) else one
+    return parts
+
+
+def _check_says_something(messages: list[Message], said: Input | None) -> None:
+    if said:
+        return
+    user = next((message for message in reversed(messages) if isinstance(message, User)), None)
+    if user is not None:
+        raise invalid(f"{user.path}.content", "is empty, and so is all that comes before; say something")
+    raise invalid("messages", "says nothing; send a message with role `user`")
 
 
 # -- functions -----------------------------------------------------------------------------------------

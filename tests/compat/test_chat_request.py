@@ -69,6 +69,29 @@ def test_without_any_there_are_no_instructions() -> None:
     assert read({"role": "system", "content": ""}, HI).instructions is None
 
 
+def test_instructions_are_what_is_said_where_nothing_else_is() -> None:
+    for nothing_else in ([], [{"role": "user", "content": ""}]):
+        request = read(
+            {"role": "system", "content": "A poem."}, {"role": "developer", "content": "Now."}, *nothing_else
+        )
+        assert (request.said, request.instructions) == ("A poem.\n\nNow.", None)
+        assert request.past() == []
+
+
+def test_all_that_the_user_says_last_is_said() -> None:
+    seen = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PIXEL}}]}
+    before = [HI, {"role": "assistant", "content": "hello"}]
+    request = read(*before, {"role": "user", "content": "one"}, {"role": "system", "content": "x"}, HI)
+    assert (request.said, request.past()) == ("one\n\nhi", [Said("hi"), Answered("hello")])
+    request = read(*before, {"role": "user", "content": "one"}, seen, {"role": "user", "content": ""})
+    assert request.said == [TextPart(text="one"), TextPart(text=""), ImagePart(url=PIXEL)]
+
+
+def test_an_empty_message_is_one_where_something_came_before() -> None:
+    request = read(HI, {"role": "assistant", "content": "hello"}, {"role": "user", "content": ""})
+    assert (request.said, request.past()) == ([TextPart(text="")], [Said("hi"), Answered("hello")])
+
+
 def test_images_are_kept_in_what_is_said_and_in_what_was() -> None:
     seen = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PIXEL}}]}
     request = read(seen, {"role": "assistant", "content": "a pixel"}, seen)
@@ -186,7 +209,8 @@ def test_arguments_that_are_no_object_stay_as_the_model_wrote_them(written: Any,
         ([{"role": "user", "content": ""}], "messages[0].content"),
         ([HI, {"role": "user", "content": [{"type": "file"}]}], "messages[1].content[0]"),
         ([{"role": "system", "content": 5}, HI], "messages[0].content"),
-        ([{"role": "system", "content": "Be brief."}], "messages"),
+        ([{"role": "system", "content": ""}], "messages"),
+        ([{"role": "system", "content": ""}, {"role": "user", "content": ""}], "messages[1].content"),
         ([{"role": "assistant", "content": [{"type": "image_url", "image_url": PIXEL}]}, HI], "messages[0].content[0]"),
         ([HI, {"role": "assistant", "tool_calls": {}}], "messages[1].tool_calls"),
         ([HI, {"role": "assistant", "tool_calls": [7]}], "messages[1].tool_calls[0]"),
