@@ -74,6 +74,8 @@ _FEATURES: Final[dict[str, Any]] = {
     "model_options": False,
     "session_model_lock": False,
     "session_continuity_header": "X-Hermes-Session-Id",
+    "session_key_header": None,
+    "browser_extension_control": {"supported": False},
 }
 """What does not depend on the configuration."""
 _ENDPOINTS: Final[dict[str, tuple[str, str]]] = {

@@ -64,6 +64,17 @@ class TestCapabilities:
         for name in ("admin_config_rw", "jobs_admin", "memory_write_api", "audio_api", "realtime_voice"):
             assert features[name] is False
 
+    def test_every_feature_that_hermes_agent_names_is_there(self) -> None:
+        named = """chat_completions chat_completions_streaming responses_api responses_streaming run_submission
+        run_status run_events_sse run_stop run_approval_response tool_progress_events approval_events session_resources
+        session_chat session_chat_streaming session_fork admin_config_rw jobs_admin memory_write_api skills_api
+        audio_api realtime_voice session_continuity_header session_key_header cors runs_idempotency run_steer
+        model_options session_model_lock browser_extension_control reasoning_streaming"""
+        features = about.capabilities(alias="x", auth=True, cors=True, idempotency_s=1).features
+        assert set(named.split()) <= set(features)
+        assert features["session_key_header"] is None
+        assert features["browser_extension_control"] == {"supported": False}
+
 
 class TestReadiness:
     def test_all_is_well_when_every_check_is(self) -> None:

@@ -496,7 +496,7 @@ class TestClarifications:
 
     async def test_a_function_of_the_clients_is_answered_with_its_output(self, server: Server) -> None:
         weather = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
-        body = {"model": "hermes-agent", "input": "weather?", "tools": [weather], "conversation": fresh()}
+        body: Json = {"model": "hermes-agent", "input": "weather?", "tools": [weather], "conversation": fresh()}
         async with server.http() as http:
             assert (await http.post("/v1/responses", json=body)).status_code == 200
             listed = (await http.get("/v1/runs", params={"session_id": body["conversation"]})).json()
