@@ -179,7 +179,7 @@ OPERATIONS: Final = (
             Parameter(
                 name="Last-Event-ID",
                 where="header",
-                type=_Count,
+                type=Annotated[str, msgspec.Meta(pattern=r"^[0-9]{0,15}$")],
                 about="The same, as browsers say it; the later one counts.",
             ),
         ),
