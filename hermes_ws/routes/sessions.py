@@ -160,15 +160,18 @@ def _session_id(body: dict[str, Any]) -> str | None:
 
 async def _unused(api: Api, caller: Caller, session_id: str) -> Conversation:
     """A conversation of that id, without events. Raises :class:`ApiError` 409 ``session_exists``."""
-    try:
-        ref = api.ref(caller, session_id)
-    except ApiError as wrong:
-        code = "invalid_session_id" if wrong.status == 400 else wrong.code
-        raise ApiError(wrong.status, code, wrong.message, param="id") from None
-    conversation = await api.open(ref)
+    conversation = await api.open(_ref(api, caller, session_id))
     if conversation.session.state.epoch is not None:
         raise _exists(session_id)
     return conversation
+
+
+def _ref(api: Api, caller: Caller, session_id: str) -> ConversationRef:
+    try:
+        return api.ref(caller, session_id)
+    except ApiError as wrong:
+        code = "invalid_session_id" if wrong.status == 400 else wrong.code
+        raise ApiError(wrong.status, code, wrong.message, param="id") from None
 
 
 def _exists(session_id: str) -> ApiError:
@@ -222,13 +225,20 @@ async def fork(api: Api, request: Request) -> Response:
             return await _again(api, caller, this)
         # With a key the id follows from it: what a crash has cut short is found again, and finished.
         session_id = _session_id(body) or f"api_{_tail(this)}"
-        command = ConversationFork(id=this.command_id, conversation_id=session_id)
-        if this.command_id is None or not await source.knows(command, caller):
-            await _unused(api, caller, session_id)
+        ref = _ref(api, caller, session_id)
         with source.held():
-            await api.command(source, command, caller)
-            there = await api.open(api.ref(caller, session_id))
-            return await _forked(api, caller, source, there, title, this)
+            await _copy(api, caller, source, ConversationFork(id=this.command_id, conversation_id=session_id))
+            return await _forked(api, caller, source, await api.open(ref), title, this)
+
+
+async def _copy(api: Api, caller: Caller, source: Conversation, command: ConversationFork) -> None:
+    """Raises :class:`ApiError` 409 ``session_exists``, but not for a copy that this very command has made before."""
+    try:
+        await api.command(source, command, caller)
+    except CommandError as refused:
+        if refused.code == "id_reused" and refused.path == "$.conversation_id":
+            raise _exists(command.conversation_id or "") from None
+        raise
 
 
 def _tail(this: Once) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.conftest import MakeServer
-from tests.faults.crashes import AUTO, Crashing, command, finished, have, of, one, until_dead
+from tests.faults.crashes import AUTO, Crashing, command, died, finished, have, of, one, until_dead
 from tests.wire import Json, Server, fresh, open_interactions
 
 PREVIEW = 32_768
@@ -183,6 +184,35 @@ async def test_a_fork_is_made_once(crashing: Crashing, point: str) -> None:
     assert (await server.post(conversation, fork))["conversation_id"] == first["conversation_id"]
     assert one(await server.log(first["conversation_id"]), "run.completed")["output"] == "well"
     assert len((await server.get("/api/conversations"))["conversations"]) == 2
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "commit.before:2:conversation.created",
+        "commit.landed:2:conversation.created",
+        "commit.before:1:conversation.configured",
+        "commit.landed:1:conversation.configured",
+    ],
+)
+async def test_a_session_is_forked_once_under_its_key(crashing: Crashing, point: str) -> None:
+    server, session, headers = crashing.start(point), fresh(), {"Idempotency-Key": fresh("key")}
+    async with server.socket(session) as socket:
+        await socket.run("/say well")
+    async with server.http() as http:
+        with pytest.raises(httpx2.TransportError):
+            await http.post(f"/api/sessions/{session}/fork", json={"title": "other"}, headers=headers)
+    await died(server)
+    server = crashing.start()
+    async with server.http() as http:
+        address, body = f"/api/sessions/{session}/fork", {"title": "other"}
+        answers = [await http.post(address, json=body, headers=headers) for _ in range(2)]
+        listed = (await http.get("/api/sessions")).json()["data"]
+    assert [answer.status_code for answer in answers] == [201, 201], answers[0].text
+    first, again = (answer.json()["session"] for answer in answers)
+    assert again == first
+    assert (first["parent_session_id"], first["title"], first["message_count"]) == (session, "other", 2)
+    assert {listed_one["id"] for listed_one in listed} == {session, first["id"]}
 
 
 async def test_many_conversations_are_taken_up_together(crashing: Crashing) -> None:
