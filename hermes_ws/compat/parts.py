@@ -7,11 +7,14 @@ are both taken wherever content is, since clients mix them. Whatever is no text 
 
 from __future__ import annotations
 
+import binascii
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.fields import invalid, items, missing, named, text, whole_object
 from hermes_ws.protocol.values import ContentPart, ImagePart, Input, TextPart
+from hermes_ws.store.blobs import image_type
 
 __all__ = ["parts_of", "text_of"]
 
@@ -76,13 +79,38 @@ def _image(part: dict[str, Any], path: str) -> ImagePart:
 
 
 def _check_url(url: str, path: str) -> None:
+    """Here, and not where images are stored, since only here it is known which field it is."""
     scheme = url.partition(":")[0].lower()
     if scheme == "data":
         media_type = url[5:].partition(",")[0].partition(";")[0].strip().lower()
         if not media_type.startswith("image/"):
             raise _unsupported(path, f"data of type {(media_type or 'text/plain')[:_ECHOED]}")
-    elif scheme not in ("http", "https"):
-        raise invalid(path, "is the image's http:, https: or data: URL")
+        _check_data(url, path)
+    elif not (scheme in ("http", "https") and _has_host(url)):
+        raise _no_image(path, "is the image's http:, https: or data: URL")
+
+
+def _check_data(url: str, path: str) -> None:
+    head, comma, payload = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise _no_image(path, "is a data URL with an image like data:image/png;base64,iVBORw0KGgo…")
+    try:
+        data = binascii.a2b_base64(payload, strict_mode=True)
+    except ValueError as error:
+        raise _no_image(path, f"has no base64 after `;base64,`: {error}") from None
+    if image_type(data) is None:
+        raise _no_image(path, "is no image; PNG, JPEG, GIF and WebP are taken")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname) and url.isprintable() and " " not in url
+    except ValueError:
+        return False
+
+
+def _no_image(path: str, message: str) -> ApiError:
+    return invalid(path, message, "invalid_image_url")
 
 
 def _unsupported(path: str, what: str) -> ApiError:

@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_named(content: Any, param: str) -> None:
     error = refused(content)
     assert (error.status, error.param) == (400, param)
     assert param in error.message
-    assert error.code in ("invalid_type", "invalid_value", "missing_required_parameter")
+    assert error.code in ("invalid_type", "invalid_image_url", "invalid_value", "missing_required_parameter")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,33 @@ def test_what_is_neither_text_nor_image_is_an_unsupported_type(part: Any) -> Non
     assert (error.status, error.code) == (400, "unsupported_content_type")
     assert error.param is not None
     assert error.param.startswith("messages[3].content[1]")
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("data:image/png;base64,aGVsbG8=", "is no image"),
+        ("data:image/png;base64,", "is no image"),
+        ("data:image/svg+xml;base64,PHN2Zy8+", "is no image"),
+        ("data:image/png,hello", "data:image/png;base64,"),
+        ("data:image/png;base64", "data:image/png;base64,"),
+        (PIXEL[:-1] + "!", "no base64"),
+        (PIXEL + "\n", "no base64"),
+        (PIXEL + "é", "no base64"),
+        ("https://", "http:, https: or data:"),
+        ("https://[::", "http:, https: or data:"),
+        ("http://a.example/b c", "http:, https: or data:"),
+        ("ftp://a.example/b.png", "http:, https: or data:"),
+        ("", "http:, https: or data:"),
+    ],
+)
+@pytest.mark.parametrize("chat", [True, False])
+def test_an_address_without_an_image_is_named(url: str, why: str, chat: bool) -> None:
+    part = {"type": "image_url", "image_url": {"url": url}} if chat else {"type": "input_image", "image_url": url}
+    error = refused([part])
+    path = "messages[3].content[0].image_url"
+    assert (error.status, error.code, error.param) == (400, "invalid_image_url", f"{path}.url" if chat else path)
+    assert why in error.message
 
 
 def test_an_error_does_not_repeat_a_long_value() -> None:

@@ -20,7 +20,7 @@ from hermes_ws.compat.runs_request import (
 from hermes_ws.protocol.values import ImagePart, TextPart, ToolFilter
 from tests.compat.runs_log import Log
 
-PNG = "data:image/png;base64,AAAA"
+PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
 def refused(**body: Any) -> ApiError:

@@ -332,8 +332,11 @@ async def test_what_is_wrong_with_a_request_is_named(server: Server, body: Json,
 
 async def test_what_claims_to_be_an_image_and_is_none_is_refused(server: Server) -> None:
     fake = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8="}}
-    assert (await chat(server, say([fake]))).status_code == 400
-    assert (await chat(server, say([fake]), say("seen", "assistant"), say("and now?"))).status_code == 400
+    for messages, at in (([say([fake])], 0), ([say("look"), say("yes?", "assistant"), say([fake]), say("now?")], 2)):
+        answer = await chat(server, *messages)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "invalid_image_url")
+        assert error["param"] == f"messages[{at}].content[0].image_url.url"
 
 
 async def test_without_a_key_nothing_is_answered(server: Server) -> None:
