@@ -2,21 +2,24 @@
 
 Without a conversation a request is a whole in itself: its messages become the past of a conversation that is not kept,
 and its answer is the last thing that happens there. With one (a header names it) the conversation has a past of its
-own: of the messages only the last counts, what the user says now, or what the client's functions came to.
+own, which the messages only bring along where it has none yet: of them the last count, what the user says now, or what
+the client's functions came to.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hermes_ws.compat.chat_messages import Result
 from hermes_ws.compat.chat_request import ChatRequest, read_chat
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.fields import invalid
-from hermes_ws.compat.past import Past
+from hermes_ws.compat.past import Answered, Past
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import InteractionReply
@@ -142,6 +145,8 @@ async def _in_conversation(asked: Asked, name: str) -> Response:
             if request.earlier is not None:
                 return await _earlier(asked, request.earlier)
             with place.conversation.held():
+                if place.conversation.session.state.epoch is None:
+                    return await _bring(asked, place, request)
                 return await (_reply if asked.chat.said is None else _say)(asked, place, request)
 
     return await Answer(asked, place, begin).response()
@@ -153,12 +158,28 @@ async def _earlier(asked: Asked, kept: dict[str, Any]) -> Place:
     run_id, after = kept["run_id"], kept["after"]
     if after is None:
         after = await asked.api.first_seq(conversation, run_id) - 1
+        events = await asked.api.events(conversation.ref, after, run_id)
+        ends = [event.seq for event in events if isinstance(event, ev.StepCompleted)]
+        after = ends[kept["steps"] - 1] if kept.get("steps") else after
     return Place(conversation, run_id, after, replayed=True)
 
 
-def _kept(place: Place, after: int | None) -> dict[str, Any]:
-    """Where the answer is, for a request that is repeated; ``after`` None: where the run begins."""
-    return {"conversation_id": place.conversation.ref.conversation_id, "run_id": place.run_id, "after": after}
+def _kept(place: Place, after: int | None, steps: int = 0) -> dict[str, Any]:
+    """Where the answer is, for a request that is repeated; ``after`` None: ``steps`` after the run's beginning."""
+    name = place.conversation.ref.conversation_id
+    return {"conversation_id": name, "run_id": place.run_id, "after": after, "steps": steps}
+
+
+async def _bring(asked: Asked, place: Place, request: Once) -> Place:
+    """In a conversation without a past the messages are it."""
+    past = asked.chat.past()
+    brought = 0 if asked.chat.said is not None else _steps_at_the_end(past)
+    return await _begin(asked, place, past, request.records(_kept(place, None, brought)))
+
+
+def _steps_at_the_end(past: Past) -> int:
+    """How many steps the run has that goes on from there."""
+    return len(list(takewhile(lambda one: isinstance(one, Answered), reversed(past))))
 
 
 async def _say(asked: Asked, place: Place, request: Once) -> Place:
@@ -195,13 +216,26 @@ def _replies(conversation: Conversation, chat: ChatRequest) -> list[_Answered]:
     for result in chat.results:
         call = next((one for one in waiting if one.tool and result.answers(one.tool.call_id, one.tool.name)), None)
         if call is None:
-            raise invalid(result.named_at, "is no call that waits for its result in this conversation")
+            raise _unasked(conversation, result)
         waiting.remove(call)
         replies.append(_to(call, result.told))
     if waiting and not chat.legacy:  # the older form has no more than one call in an answer
         ids = ", ".join(one.call_id or "" for one in waiting)
         raise invalid("messages", f"lacks results: send a `tool` message for each of {ids[:200]}")
     return [*replies, *(_to(call, _NOT_CALLED) for call in waiting)]
+
+
+def _unasked(conversation: Conversation, result: Result) -> ApiError:
+    """The result of a call that does not wait for one."""
+    calls = [call for call in conversation.session.state.calls.values() if call.source == "client"]
+    if any(result.answers(call.call_id, call.name) and call.phase == "completed" for call in calls):
+        message = (
+            f"`{result.named_at}` is a call that has its result, by an earlier request or because nobody waited any "
+            "longer; what followed is in the conversation: say something to go on. With an `Idempotency-Key` the same "
+            "request gets the same answer"
+        )
+        return ApiError(409, "tool_call_answered", message, param=result.named_at)
+    return invalid(result.named_at, "is no call that waits for its result in this conversation")
 
 
 def _waiting(conversation: Conversation) -> list[ev.InteractionRequested]:

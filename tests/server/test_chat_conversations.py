@@ -52,6 +52,24 @@ async def test_of_the_messages_only_the_last_counts(server: Server) -> None:
     assert inputs == ["one", "two"]
 
 
+@pytest.mark.parametrize("name", ["new", ""])
+async def test_a_conversation_without_a_past_takes_that_of_the_messages(server: Server, name: str) -> None:
+    history = [say("I am Al"), say("Hello Al.", "assistant"), say("who am I?")]
+    answer = await chat(server, *history, headers=joined(name or fresh()))
+    assert answer.status_code == 200
+    events = await server.log(answer.headers["x-hermes-conversation-id"])
+    assert [event["input"] for event in events if event["type"] == "run.started"] == ["I am Al", "who am I?"]
+    assert next(e["text"] for e in events if e["type"] == "message.completed") == "Hello Al."
+
+
+async def test_all_that_is_said_at_the_end_is_said(server: Server) -> None:
+    name = fresh()
+    await complete(server, say("one"), headers=joined(name))
+    await complete(server, say("hello", "assistant"), say("two"), say("three"), headers=joined(name))
+    inputs = [event["input"] for event in await server.log(name) if event["type"] == "run.started"]
+    assert inputs == ["one", "two\n\nthree"]
+
+
 async def test_the_past_is_the_conversations_own(server: Server) -> None:
     name = fresh()
     first = await complete(server, say("a" * 4_000), headers=joined(name))
@@ -166,7 +184,24 @@ async def test_results_that_nobody_waits_for_are_refused(server: Server) -> None
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages[0].tool_call_id")
     await complete(server, result(call, "fine"), headers=joined(name))
     again = await chat(server, result(call, "fine"), headers=joined(name))
-    assert (again.status_code, again.json()["error"]["param"]) == (400, "messages[0].tool_call_id")
+    error = again.json()["error"]
+    assert (again.status_code, error["code"], error["param"]) == (409, "tool_call_answered", "messages[0].tool_call_id")
+
+
+async def test_a_conversation_without_a_past_goes_on_from_results(make_server: MakeServer) -> None:
+    server, name = make_server(), fresh()
+    body = await complete(server, say("weather?"), tools=[WEATHER])
+    asked, told = body["choices"][0]["message"], result(call_of(body), "hail")
+    headers = joined(name, **{"Idempotency-Key": "k1"})
+    messages = [say("weather?"), {**asked, "content": "Let me see."}, told]
+    first = await complete(server, *messages, tools=[WEATHER], headers=headers)
+    assert "hail" in first["choices"][0]["message"]["content"]
+    assert "Let me see." not in first["choices"][0]["message"]["content"]
+    server.kill()
+    server = make_server(data=server.data)
+    again = await complete(server, *messages, tools=[WEATHER], headers=headers)
+    assert again["choices"] == first["choices"], "what the messages brought is no part of the answer"
+    assert len([event for event in await server.log(name) if event["type"] == "run.started"]) == 1
 
 
 async def test_every_call_needs_its_result(server: Server) -> None:
