@@ -135,6 +135,7 @@ class _Socket:
             try:
                 await self._create(body, lane)
             except HermesError as error:
+                self._forget_refused(body.get("previous_response_id"))
                 await self._refuse(error, lane)
             finally:
                 self._under_way -= 1
@@ -195,9 +196,18 @@ class _Socket:
         self._local[found.record.opening.id] = found
         self._temporary[found.ref.conversation_id] = conversation
         while len(self._local) > self._api.settings.compat.socket_unstored:
-            forgotten = self._local.pop(next(iter(self._local)))
-            if all(one.ref != forgotten.ref for one in self._local.values()):
-                self._api.left(self._temporary.pop(forgotten.ref.conversation_id), None, self._caller)
+            self._forget(next(iter(self._local)))
+
+    def _forget(self, response_id: str) -> None:
+        forgotten = self._local.pop(response_id)
+        if all(one.ref != forgotten.ref for one in self._local.values()):
+            self._api.left(self._temporary.pop(forgotten.ref.conversation_id), None, self._caller)
+
+    def _forget_refused(self, response_id: Any) -> None:
+        """What a refused request would have gone on from is not known any more, as both specifications have it: the
+        client begins again with all that was said."""
+        if isinstance(response_id, str) and response_id in self._local and response_id not in self._live:
+            self._forget(response_id)
 
     def close(self) -> None:
         """The client has gone: what it waited for is not gone on with, what only it knew of is over."""

@@ -116,6 +116,42 @@ async def test_what_is_not_stored_is_gone_on_from_as_long_as_the_socket_is_open(
     assert (status, error["code"]) == (400, "previous_response_not_found")
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"input": [output("call_nope", "rain")]}, {"input": "x", "model": "nope"}, {"input": "x", "tools": "no"}]
+)
+async def test_what_a_refused_request_would_have_gone_on_from_is_forgotten(client: Client, wrong: Json) -> None:
+    first = await client.create("one", store=False)
+    after = {"type": "response.create", "store": False, "previous_response_id": first["id"]}
+    _, error = await client.refused({**after, **wrong})
+    assert error["code"] != "previous_response_not_found"
+    assert await client.refused({**after, "input": "two"}) == (
+        400,
+        {
+            "message": f"Previous response with id '{first['id']}' not found.",
+            "type": "invalid_request_error",
+            "param": "previous_response_id",
+            "code": "previous_response_not_found",
+        },
+    )
+    assert "again" in said(await client.create("again", store=False))
+
+
+async def test_what_is_stored_outlasts_a_refused_request(client: Client) -> None:
+    first = await client.create("one")
+    after = {"type": "response.create", "previous_response_id": first["id"]}
+    await client.refused({**after, "input": [output("call_nope", "rain")]})
+    assert "two" in said(await client.create("two", previous_response_id=first["id"]))
+
+
+async def test_what_is_under_way_outlasts_a_refused_request(client: Client) -> None:
+    await client.begin("/sleep 0.3\n/say here", store=False, stream_id="a")
+    begun = (await client.until("response.created"))[-1]["response"]
+    await client.begin("x", store=False, previous_response_id=begun["id"], tools="no", stream_id="b")
+    await client.until("error")
+    await client.until("response.completed")
+    assert "two" in said(await client.create("two", store=False, previous_response_id=begun["id"]))
+
+
 async def test_functions_are_called_and_told_without_anything_being_stored(client: Client) -> None:
     first = await client.create("what is the weather?", tools=[WEATHER], store=False)
     call = first["output"][-1]
