@@ -14,6 +14,7 @@ from hermes_ws.compat import responses_items as made
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.fields import invalid
 from hermes_ws.compat.parts import parts_of
+from hermes_ws.compat.responses_input import references
 from hermes_ws.compat.responses_types import ApprovalResponse, FunctionCallOutput, Item
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.values import ContentPart, ImagePart, Input
@@ -160,7 +161,8 @@ def shown(given: Sequence[dict[str, Any]], response_id: str) -> list[dict[str, A
     their address by the address that they have here. Mere references are left out: they are to items that are listed
     elsewhere. The items have been read before, so they are what they should."""
     name = response_id.removeprefix("resp_")
-    there = [item for item in given if item.get("type") != "item_reference"]
+    referred = references(given)
+    there = [item for place, item in enumerate(given) if place not in referred]
     return [_shown(item, f"in{number}_{name}") for number, item in enumerate(there)]
 
 

@@ -246,8 +246,10 @@ class _Reader:
 
 
 def _kind(item: dict[str, Any]) -> str:
-    """Messages may go without a type."""
+    """Messages may go without a type, and so may references, which are an id and nothing else."""
     kind = item.get("type")
+    if kind is None and item.keys() - {"type"} == {"id"}:
+        return "item_reference"
     return "message" if kind is None and "role" in item else str(kind)
 
 

@@ -216,6 +216,16 @@ async def test_items_can_be_referred_to_from_anywhere(responses: Responses) -> N
     assert (status, error["param"]) == (404, "input[0].id")
 
 
+async def test_a_reference_is_an_id_and_needs_no_type(responses: Responses) -> None:
+    first = await responses.create("one")
+    reference = {"id": first["output"][0]["id"]}
+    again = await responses.create([reference, {"role": "user", "content": "two"}], previous_response_id=first["id"])
+    (listed,) = (await responses.get(f"/responses/{again['id']}/input_items"))["data"]
+    assert listed["role"] == "user"
+    status, error = await responses.refused([{"id": "msg_none_none"}])
+    assert (status, error["code"]) == (404, "item_not_found")
+
+
 async def test_what_waits_its_turn_is_queued(responses: Responses) -> None:
     name = fresh()
     first = await responses.create("/sleep 1", conversation=name, background=True)
