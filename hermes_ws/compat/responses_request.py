@@ -275,9 +275,17 @@ def _response_format(given: CreateResponse) -> dict[str, Any] | None:
 
 def _shown_choice(given: CreateResponse) -> str | dict[str, Any]:
     choice = given.tool_choice or "auto"
-    if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
-        return {"type": "function", "name": choice["function"]["name"]}
-    return choice
+    if not isinstance(choice, dict):
+        return choice
+    if choice["type"] == "allowed_tools":
+        return {"type": "allowed_tools", "mode": choice.get("mode", "auto"), "tools": list(map(_flat, choice["tools"]))}
+    return _flat(choice)
+
+
+def _flat(choice: dict[str, Any]) -> dict[str, Any]:
+    """A function as the specification names it, also where it came as chat completions nest it."""
+    inner = choice.get("function")
+    return {"type": "function", "name": (choice if inner is None else inner)["name"]}
 
 
 def _shown_text(given: CreateResponse) -> dict[str, Any]:

@@ -122,9 +122,20 @@ async def test_a_named_function_is_called(responses: Responses) -> None:
 
 async def test_only_allowed_functions_are_called(responses: Responses) -> None:
     other = {**WEATHER, "name": "other"}
-    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "other"}]}
+    choice = {"type": "allowed_tools", "tools": [{"type": "function", "name": "other"}]}
     response = await responses.create("what is the weather?", tools=[WEATHER, other], tool_choice=choice)
     assert "get_weather" not in [item.get("name") for item in response["output"]]
+    assert response["tool_choice"] == {**choice, "mode": "auto"}
+
+
+async def test_functions_that_come_nested_are_shown_as_the_specification_has_them(responses: Responses) -> None:
+    flat = {"type": "function", "name": "get_weather"}
+    nested = {"type": "function", "function": {"name": "get_weather"}}
+    named = await responses.create("hello", tools=[WEATHER], tool_choice=nested)
+    assert named["tool_choice"] == flat
+    choice = {"type": "allowed_tools", "mode": "required"}
+    allowed = await responses.create("hello", tools=[WEATHER], tool_choice={**choice, "tools": [nested]})
+    assert allowed["tool_choice"] == {**choice, "tools": [flat]}
 
 
 # -- tools of the agent's --------------------------------------------------------------------------------
