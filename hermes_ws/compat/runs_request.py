@@ -16,6 +16,7 @@ from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.fields import invalid, items, missing, text, whole_object
 from hermes_ws.compat.parts import parts_of, text_of
 from hermes_ws.compat.past import Past
+from hermes_ws.compat.settings import CompatSettings
 from hermes_ws.protocol.events import InteractionRequested
 from hermes_ws.protocol.values import Input, Question, ToolFilter
 
@@ -44,6 +45,7 @@ _OPTIONS: Final = {"once": "once", "run": "run", "session": "conversation", "alw
 """Choices as options of our approvals. A ``session`` there is a conversation here."""
 _WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _ID_CHARS: Final = 256
+_LISTS: Final = ("conversation_history", "input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,12 @@ class RunRequest:
     metadata: dict[str, Any] | None = None
 
 
-def run_request(body: dict[str, Any]) -> RunRequest:
-    """The body of ``POST /v1/runs``. Raises :class:`ApiError`."""
+def run_request(body: dict[str, Any], most: int = CompatSettings().messages) -> RunRequest:
+    """The body of ``POST /v1/runs``, with ``most`` so many messages. Raises :class:`ApiError`."""
     given = body.get("input")
     if given in (None, "", []):
         raise missing("input")
+    _check_count(body, most)
     said, before, instructions = _input(given)
     past = past_before(before)
     source: Source = "input" if before else "none"
@@ -85,6 +88,13 @@ def run_request(body: dict[str, Any]) -> RunRequest:
         tools=_tools(body.get("tools")),
         metadata=None if body.get("metadata") is None else whole_object(body["metadata"], "metadata"),
     )
+
+
+def _check_count(body: dict[str, Any], most: int) -> None:
+    there = {name: len(given) for name in _LISTS if isinstance(given := body.get(name), list)}
+    if sum(there.values()) > most:
+        longest = max(there, key=lambda name: there[name])
+        raise invalid(longest, f"has {there[longest]} elements; this server takes up to {most} messages in a request")
 
 
 def _input(given: Any) -> tuple[Input, list[Message], list[str]]:

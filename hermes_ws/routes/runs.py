@@ -44,7 +44,7 @@ async def start(api: Api, request: Request) -> Response:
     """Begin a run, and answer at once."""
     caller = api.caller(request)
     body = await api.json(request)
-    asked = run_request(body)
+    asked = run_request(body, api.settings.compat.messages)
     caller.check(RunStart(input=asked.said))
     async with once(api, caller, request, body) as this:
         if this.earlier is not None:

@@ -96,6 +96,16 @@ class TestHistory:
         request = run_request({"input": "two", "conversation_history": history})
         assert request.past == [Said("one"), Answered("", calls=[PastCall("c1", "ls", {"path": "."}, "a.txt")])]
 
+    def test_there_are_only_so_many_messages(self) -> None:
+        said = {"role": "user", "content": "x"}
+        assert run_request({"input": [said], "conversation_history": [said, said]}, 3).said == "x"
+        with pytest.raises(ApiError) as raised:
+            run_request({"input": [said], "conversation_history": [said, said]}, 2)
+        assert (raised.value.status, raised.value.param) == (400, "conversation_history")
+        with pytest.raises(ApiError) as raised:
+            run_request({"input": [said, said, said]}, 2)
+        assert raised.value.param == "input"
+
     @pytest.mark.parametrize("history", ["x", {"role": "user"}, 5])
     def test_it_is_an_array(self, history: Any) -> None:
         assert refused(input="x", conversation_history=history).param == "conversation_history"

@@ -205,6 +205,12 @@ class TestRequests:
             answer = await http.post("/v1/runs", json={"input": "x", "model": "gpt-9"})
         assert code(answer) == (404, "model_not_found")
 
+    async def test_messages_are_counted(self, make_server: MakeServer) -> None:
+        server, said = make_server(settings="[compat]\nmessages = 2\n"), {"role": "user", "content": "x"}
+        async with server.http() as http:
+            answer = await http.post("/v1/runs", json={"input": "y", "conversation_history": [said] * 3})
+        assert code(answer) == (400, "invalid_value")
+
     async def test_images_are_honoured(self, server: Server) -> None:
         parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": PNG}}]
         async with server.http() as http:
