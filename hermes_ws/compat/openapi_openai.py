@@ -82,10 +82,10 @@ _CHAT: Final = Operation(
     id="createChatCompletion",
     tag="chat",
     summary="A run as a chat completion, whole or streamed",
-    about="""Without a conversation the request is a whole in itself, and nothing of it is kept. With one, only the last
-        message counts: the past is in the conversation. Calls of the client's `tools` end the answer; the next request
-        brings what they came to. The agent's own tools run here; a stream tells of them in `event:
-        hermes.tool.progress`. The older forms of OpenAI's fields are read as well.""",
+    about="""Without a conversation the request is a whole in itself, and nothing of it is kept. With one, only what is
+        said last counts: the past is in the conversation, unless it has none yet. Calls of the client's `tools` end the
+        answer; the next request brings what they came to. The agent's own tools run here; a stream tells of them in
+        `event: hermes.tool.progress`. The older forms of OpenAI's fields are read as well.""",
     parameters=(
         Parameter(
             name="X-Hermes-Conversation-Id",

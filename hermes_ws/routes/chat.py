@@ -145,7 +145,7 @@ async def _in_conversation(asked: Asked, name: str) -> Response:
             if request.earlier is not None:
                 return await _earlier(asked, request.earlier)
             with place.conversation.held():
-                if place.conversation.session.state.epoch is None:
+                if _takes_past(asked, place.conversation):
                     return await _bring(asked, place, request)
                 return await (_reply if asked.chat.said is None else _say)(asked, place, request)
 
@@ -170,9 +170,19 @@ def _kept(place: Place, after: int | None, steps: int = 0) -> dict[str, Any]:
     return {"conversation_id": name, "run_id": place.run_id, "after": after, "steps": steps}
 
 
+def _takes_past(asked: Asked, conversation: Conversation) -> bool:
+    """Whether nothing was said in the conversation. Going on from results is how it begins, or it does not."""
+    state = conversation.session.state
+    nothing_said = not (state.ended or state.active or state.queue)
+    return state.epoch is None or (nothing_said and asked.chat.said is not None)
+
+
 async def _bring(asked: Asked, place: Place, request: Once) -> Place:
     """In a conversation without a past the messages are it."""
     past = asked.chat.past()
+    if past and place.conversation.session.state.epoch is not None:
+        await asked.api.add_past(place.conversation, asked.caller, past)
+        past = []
     brought = 0 if asked.chat.said is not None else _steps_at_the_end(past)
     return await _begin(asked, place, past, request.records(_kept(place, None, brought)))
 

@@ -62,6 +62,14 @@ async def test_a_conversation_without_a_past_takes_that_of_the_messages(server: 
     assert next(e["text"] for e in events if e["type"] == "message.completed") == "Hello Al."
 
 
+async def test_one_that_was_set_up_before_anything_was_said_takes_it_too(server: Server) -> None:
+    name = fresh()
+    assert (await server.post(name, {"type": "conversation.configure", "config": {"title": "Al"}}))["type"] == "ok"
+    await complete(server, say("I am Al"), say("Hello Al.", "assistant"), say("who am I?"), headers=joined(name))
+    inputs = [event["input"] for event in await server.log(name) if event["type"] == "run.started"]
+    assert inputs == ["I am Al", "who am I?"]
+
+
 async def test_all_that_is_said_at_the_end_is_said(server: Server) -> None:
     name = fresh()
     await complete(server, say("one"), headers=joined(name))
