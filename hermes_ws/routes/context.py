@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.past import Answered, Imported, Past, PastCall, Said, events_of
+from hermes_ws.compat.settings import RESPONSE
 from hermes_ws.decisions import RunOptions
 from hermes_ws.errors import CommandError, HermesError
 from hermes_ws.protocol import events as ev
@@ -61,6 +62,8 @@ class Api:
         self.settings = settings
         self.started_at = int(time.time())
         self._identify = identify
+        self._leaving: set[tuple[ConversationRef, str | None]] = set()
+        """Runs whose requests have gone, and that have yet to be stopped."""
 
     # -- requests --------------------------------------------------------------------------------------
 
@@ -170,6 +173,7 @@ class Api:
             return await self._go_on(conversation, caller, past, agent, instructions, beside, **more)
         start = RunStart(input=said, agent=agent, instructions=instructions, **more)
         caller.check(start)
+        await self._stop_left(conversation, caller)
         if past:
             await self._bring(conversation, caller, past, agent)
         ok = await self.command(conversation, start, caller, beside)
@@ -240,7 +244,9 @@ class Api:
             return imported.events, _options_of(imported, options)
 
         conversation.bring(make, records)
-        return state.head
+        last = state.head
+        await self._retire(conversation, caller, past)
+        return last
 
     async def _settled(self, conversation: Conversation, caller: Caller, past: Past) -> Past:
         """The history with its images stored."""
@@ -278,7 +284,7 @@ class Api:
         """Committed events that follow ``after``, those of one run if it is named, in order and for ever; None when
         nothing came for a while. See :func:`hermes_ws.runtime.following.follow`."""
         silence_s = self.settings.compat.keepalive_s
-        async with aclosing(follow(self.runtime, ref, after, silence_s=silence_s)) as events:
+        async with aclosing(follow(self.runtime, ref, after, silence_s=silence_s, run_id=run_id)) as events:
             async for event in events:
                 if event is None or run_id is None or (isinstance(event, ev.RunEvent) and event.run_id == run_id):
                     yield event
@@ -303,26 +309,58 @@ class Api:
         return await unless_gone(request, work)
 
     def left(self, conversation: Conversation, run_id: str | None, caller: Caller) -> None:
-        """Whoever waited for the run has gone: it is stopped after a while, unless somebody else follows it. A
-        temporary conversation is over when nobody follows it."""
-        ref = conversation.ref
-        self.runtime.spawn(lambda: self._stop_later(ref, run_id, caller))
+        """Whoever waited for the run has gone: it is stopped after a while, or at once where others wait for its end,
+        unless somebody else follows it. A temporary conversation is over when nobody follows it."""
+        ref, state = conversation.ref, conversation.session.state
+        waited_for = state.queue and state.active is not None and state.active.run_id == run_id
+        grace_s = 0.0 if waited_for else self.settings.compat.disconnect_grace_s
+        self._leaving.add((ref, run_id))
+        self.runtime.spawn(lambda: self._stop_later(ref, run_id, caller, grace_s))
 
-    async def _stop_later(self, ref: ConversationRef, run_id: str | None, caller: Caller) -> None:
+    async def _stop_later(self, ref: ConversationRef, run_id: str | None, caller: Caller, grace_s: float) -> None:
         with suppress(HermesError):
-            await anyio.sleep(self.settings.compat.disconnect_grace_s)
+            await anyio.sleep(grace_s)
             conversation = await self.open(ref)
-            while is_ephemeral(ref) and _followed(conversation) and run_id in conversation.session.state.runs:
+            while is_ephemeral(ref) and conversation.is_followed() and run_id in conversation.session.state.runs:
                 await conversation.wait_beyond(conversation.committed, self.settings.compat.keepalive_s)
-            there = run_id in conversation.session.state.runs and not conversation.dead
-            if there and not _followed(conversation):
-                with suppress(CommandError):
-                    await self.command(conversation, RunStop(run_id=run_id), caller)
+            if run_id is not None:
+                await self._stop_unless_followed(conversation, run_id, caller)
             await self.discard(conversation)
+        self._leaving.discard((ref, run_id))
+
+    async def _stop_unless_followed(self, conversation: Conversation, run_id: str, caller: Caller) -> None:
+        there = run_id in conversation.session.state.runs and not conversation.dead
+        if there and not conversation.is_followed(run_id):
+            with suppress(CommandError):
+                await self.command(conversation, RunStop(run_id=run_id), caller)
+
+    async def _stop_left(self, conversation: Conversation, caller: Caller) -> None:
+        """Something new is said: nobody comes back for what was left before."""
+        for ref, run_id in [one for one in self._leaving if one[0] == conversation.ref]:
+            if run_id is not None:
+                await self._stop_unless_followed(conversation, run_id, caller)
+                self._leaving.discard((ref, run_id))
+
+    async def _retire(self, conversation: Conversation, caller: Caller, past: Past) -> None:
+        """A client that brings its whole history along has answered calls in it that an earlier run of a response still
+        waits for: nobody will answer them there."""
+        calls = [call for one in past if isinstance(one, Answered) for call in one.calls if call.output is not None]
+        for call in calls:
+            for waiting in self.runtime.handed.of(conversation.ref.namespace, call.call_id):
+                run = waiting.session.state.active
+                if run is None or waiting is conversation or not _is_waiting(waiting, call, caller):
+                    continue
+                if is_ephemeral(waiting.ref) or await waiting.store.records(waiting.ref, RESPONSE):
+                    await self._stop_unless_followed(waiting, run.run_id, caller)
 
 
-def _followed(conversation: Conversation) -> bool:
-    return bool(conversation.readers or conversation.followers)
+def _is_waiting(conversation: Conversation, call: PastCall, caller: Caller) -> bool:
+    """Whether a run of the caller's waits for this very call, and for nothing but functions of the client's."""
+    state = conversation.session.state
+    asked = [interaction.tool for interaction in state.interactions.values() if interaction.call_id == call.call_id]
+    same = any(tool is not None and (tool.name, tool.arguments) == (call.name, call.arguments) for tool in asked)
+    mine = state.active is not None and state.active.by.principal == caller.principal.name
+    return same and mine and all(one.kind == "client_tool" for one in state.interactions.values())
 
 
 def _options_of(imported: Imported, options: RunOptions | None) -> dict[str, RunOptions]:
@@ -331,7 +369,7 @@ def _options_of(imported: Imported, options: RunOptions | None) -> dict[str, Run
     steps = 0
     for event in imported.events:
         if isinstance(event, ev.RunStarted):
-            found[event.run_id] = RunOptions(first_seq=event.seq)
+            found[event.run_id] = RunOptions(first_seq=event.seq, imported=True)
             steps = 0
         steps += isinstance(event, ev.StepStarted)
     if imported.open_run is not None and options is not None:

@@ -27,6 +27,7 @@ from hermes_ws.protocol.commands import RunStart, RunStop
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.once import REPLAYED, Once, once
 from hermes_ws.routes.responses_begin import INSTRUCTION, Asked, begin, keep
+from hermes_ws.routes.responses_leave import until_answered
 from hermes_ws.routes.responses_log import Found, current, ends_with, find, grow, ids
 from hermes_ws.routes.streams import KEEPALIVE
 from hermes_ws.routes.values import count, tool_progress
@@ -134,6 +135,8 @@ class _Watched:
         """The response is over, or nobody waits for it any more."""
         if not (self._projection.done or self._goes_on):
             self._api.left(self._conversation, self._found.record.run_id, self._caller)
+        elif self._projection.asks_leave and is_ephemeral(self._found.ref):
+            until_answered(self._api, self._conversation, self._found.record.run_id, self._caller)
         elif is_ephemeral(self._found.ref):
             with anyio.CancelScope(shield=True):
                 await self._api.discard(self._conversation)
@@ -241,7 +244,7 @@ async def delete(api: Api, request: Request) -> Response:
         if found.record.implicit and not alone:
             await keep(conversation, [_forgotten(found.record, conversation.now())])
         await api.runtime.store.forget_record(found.ref.namespace, RESPONSE, response_id)
-    if empty and not (conversation.readers or conversation.followers):
+    if empty and not conversation.is_followed():
         await api.runtime.delete(found.ref)
     told: dict[str, Any] = {"id": response_id, "object": "response", "deleted": True}
     return json_response(told)

@@ -31,6 +31,7 @@ from hermes_ws.reports import INTERRUPTED
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.functions import handed_over
+from hermes_ws.runtime.handed import Handed
 from hermes_ws.runtime.images import Images, image_part
 from hermes_ws.runtime.permissions import Permissions
 from hermes_ws.runtime.questions import UNANSWERED, Questions, answer_to, clarification, filled_in, form
@@ -65,6 +66,7 @@ class Workshop:
     settings: ToolSettings
     directory: DataDirectory
     images: Images
+    handed: Handed
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +377,8 @@ class Call(ToolContext):
             raise
 
     async def hand_over(self, tool: ToolDescription, arguments: dict[str, Any]) -> dict[str, Any]:
-        return filled_in(await self._questions.ask(handed_over(tool, arguments, self._call_id))) or {}
+        with self._workshop.handed.waiting(self._conversation, self._call_id):
+            return filled_in(await self._questions.ask(handed_over(tool, arguments, self._call_id))) or {}
 
     async def credential(self, server: str, header: str) -> bool:
         return await renewed(self._conversation, self._questions, server, header, self._call_id)

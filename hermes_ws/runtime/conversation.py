@@ -39,6 +39,7 @@ from hermes_ws.runtime.awaited import Answers
 from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.command_ids import CommandIds, Reply, refusal
 from hermes_ws.runtime.deltas import Delta, DeltaKind, Deltas
+from hermes_ws.runtime.followers import Followers
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.projections import project, rule_row
 from hermes_ws.runtime.readers import Reader
@@ -109,8 +110,7 @@ class Conversation:
         self.tail = Tail(self.session.state.head, max_bytes=tail_bytes)
         self.readers: set[Reader] = set()
         self.holders = 0
-        self.followers = 0
-        """Who follows the log without being a reader: requests that are being answered from it."""
+        self.followers = Followers()
         self.slot: Slot | None = None
         self.used_at = host.uptime()
         self.dead = False
@@ -174,14 +174,14 @@ class Conversation:
             self.used_at = self.uptime()
 
     @contextmanager
-    def followed(self) -> Generator[None]:
-        """:meth:`held` by somebody who waits for what comes."""
-        self.followers += 1
-        try:
-            with self.held():
-                yield
-        finally:
-            self.followers -= 1
+    def followed(self, run_id: str | None = None) -> Generator[None]:
+        """:meth:`held` by somebody who waits for what comes, of this run or of all."""
+        with self.followers.one(run_id), self.held():
+            yield
+
+    def is_followed(self, run_id: str | None = None) -> bool:
+        """Whether anybody looks at this run; None: at anything here."""
+        return bool(self.readers) or self.followers.of(run_id)
 
     def snapshot(self) -> SnapshotState:
         """The state as it is now, which may be ahead of what is committed: show it after :meth:`settled`."""

@@ -22,19 +22,20 @@ _SKIPPED: Final = b'{"type":"skipped"'
 
 
 async def follow(
-    runtime: Runtime, ref: ConversationRef, after: int, *, silence_s: float
+    runtime: Runtime, ref: ConversationRef, after: int, *, silence_s: float, run_id: str | None = None
 ) -> AsyncGenerator[ev.Event | None]:
     """Committed events that follow ``after``, in order, as they come; None after ``silence_s`` seconds without any.
 
-    Ends when the server goes down. Raises :class:`~hermes_ws.errors.ConversationDeleted`, or another
-    :class:`~hermes_ws.errors.StoreError` when the log cannot be read.
+    ``run_id``: it is this run that matters to whoever follows. Ends when the server goes down. Raises
+    :class:`~hermes_ws.errors.ConversationDeleted`, or another :class:`~hermes_ws.errors.StoreError` when the log cannot
+    be read.
     """
     epoch: str | None = None
     while not runtime.closing:
         conversation = await _opened(runtime, ref)
         if epoch is not None and conversation.epoch != epoch:
             raise ConversationDeleted("the conversation was deleted")
-        with conversation.followed():
+        with conversation.followed(run_id):
             while not conversation.dead:
                 upto, epoch = conversation.committed, epoch or conversation.epoch
                 if after < upto:

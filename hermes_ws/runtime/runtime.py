@@ -34,6 +34,7 @@ from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.ephemeral import Ephemerals
+from hermes_ws.runtime.handed import Handed
 from hermes_ws.runtime.images import Images
 from hermes_ws.runtime.loading import add_deltas, end_leftovers, folded
 from hermes_ws.runtime.loop_name import known_to_sniffio
@@ -113,6 +114,7 @@ class Runtime:
             agents=settings.agent_terms,
             operator=settings.operator,
         )
+        self.handed = Handed()
         self.images = Images(Blobs(directory, settings.blobs))
         self.instance = secrets.token_hex(8)
         self.draining = False
@@ -457,6 +459,7 @@ class Runtime:
             settings=self.settings.tools,
             directory=self.directory,
             images=self.images,
+            handed=self.handed,
         )
 
     # -- runs ------------------------------------------------------------------------------------------

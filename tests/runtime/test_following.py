@@ -216,11 +216,11 @@ async def test_a_conversation_that_is_followed_stays_in_memory(store: GatedStore
         conversation = await finished(runtime, "/say one")
         follower = Follower(runtime)
         await follower.saw(ev.RunCompleted)
-        assert conversation.followers == 1
+        assert conversation.is_followed()
         with pytest.raises(CommandError, match="in use"):
             await runtime.open(ConversationRef("home", "other"))
         await follower.leave()
-        assert (conversation.followers, conversation.holders) == (0, 0)
+        assert (conversation.is_followed(), conversation.holders) == (False, 0)
         await runtime.open(ConversationRef("home", "other"))
         assert conversation.dead
 

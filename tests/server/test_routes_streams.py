@@ -237,7 +237,7 @@ async def test_silence_becomes_a_comment(api: Api) -> None:
     await until(lambda: line.body.count(KEEPALIVE) >= 2)
     line.goes()
     await over(task)
-    assert conversation.followers == 0
+    assert not conversation.is_followed()
 
 
 async def test_a_temporary_conversation_that_is_discarded_in_a_streams_finally_is_over(api: Api) -> None:
