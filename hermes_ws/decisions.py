@@ -87,6 +87,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the model is to be asked with, such as ``temperature``."""
     first_seq: int = 0
     """The number of the run's first event; 0 for runs of before this was kept."""
+    imported: bool = False
+    """A client brought it along, as history: it was not here that it ran."""
 
 
 # -- effects: what the caller does once the events are committed ---------------------------------------

@@ -13,13 +13,11 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.runs import RunEvents, sse
 from hermes_ws.compat.runs_request import RunRequest, run_request
-from hermes_ws.compat.runs_types import STATES, RunList, RunObject
 from hermes_ws.errors import ConversationDeleted
 from hermes_ws.protocol.commands import RunStart
-from hermes_ws.routes import runs_control
+from hermes_ws.routes import runs_control, runs_list
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.once import Once, once
 from hermes_ws.routes.run_log import Found, finals, find, named, new_run_id, run_object
@@ -31,9 +29,6 @@ from hermes_ws.runtime.principal import Caller
 
 __all__ = ["ROUTES"]
 
-_DEFAULT_RUNS: Final = 20
-_SCANNED: Final = 2_000
-"""Runs that a filtered page looks at; then it says where to go on."""
 _CLOSED: Final = b": stream closed\n\n"
 
 
@@ -84,31 +79,6 @@ async def get(api: Api, request: Request) -> Response:
     return json_response(await run_object(api, found))
 
 
-async def listed(api: Api, request: Request) -> Response:
-    """Runs, the one that something happened to last first."""
-    caller = api.caller(request)
-    query = request.query_params
-    limit = min(max(count(query.get("limit"), "limit", _DEFAULT_RUNS), 1), api.settings.limits.page_conversations)
-    status, session_id = query.get("status") or None, query.get("session_id") or None
-    if status is not None and status not in STATES:
-        raise ApiError(400, "invalid_value", f"`status` is one of {', '.join(STATES)}", param="status")
-    cursor = query.get("after") or query.get("cursor") or None
-    runs: list[RunObject] = []
-    scanned, following = 0, True
-    while following and len(runs) < limit and scanned < _SCANNED:
-        try:
-            page = await api.runtime.store.runs(caller.principal.namespace, limit=limit - len(runs), cursor=cursor)
-        except ValueError as error:
-            raise ApiError(400, "invalid_value", f"`after`: {error}", param="after") from None
-        for ref, row in page.lines:
-            if caller.principal.may_open(ref.conversation_id) and session_id in (None, ref.conversation_id):
-                run = await run_object(api, Found(ref, row))
-                runs += [run] if status in (None, run.status) else []
-        scanned += len(page.lines)
-        cursor, following = page.next, page.next is not None
-    return json_response(RunList(object="list", data=runs, has_more=following, next=cursor))
-
-
 async def events(api: Api, request: Request) -> Response:
     """The run's events as they come, and those that have been."""
     _, found = await named(api, request)
@@ -143,7 +113,7 @@ async def _stream(api: Api, found: Found, after: int) -> AsyncGenerator[bytes]:
 
 ROUTES: Final[list[Route]] = [
     ("POST", "/v1/runs", start),
-    ("GET", "/v1/runs", listed),
+    ("GET", "/v1/runs", runs_list.listed),
     ("GET", "/v1/runs/{run_id}", get),
     ("GET", "/v1/runs/{run_id}/events", events),
     *runs_control.ROUTES,

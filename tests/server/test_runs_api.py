@@ -661,6 +661,53 @@ class TestList:
             assert code(await http.get("/v1/runs", params={"limit": "many"})) == (400, "invalid_value")
             assert code(await http.get("/v1/runs", params={"status": "done"})) == (400, "invalid_value")
 
+    async def test_by_where_they_stand(self, server: Server) -> None:
+        session = fresh()
+        async with server.http() as http:
+            over = await begin(http, "over", session_id=session)
+            await ended(http, over["run_id"])
+            open_ = await begin(http, "/ask Which? | a | b", session_id=session)
+            await waiting(http, open_["run_id"], "clarify.request")
+            queued = await begin(http, "later", session_id=session)
+            found = {}
+            for status in ("completed", "waiting_for_clarification", "queued", "running", "failed"):
+                query: Json = {"session_id": session, "status": status}
+                page = (await http.get("/v1/runs", params=query)).json()
+                found[status] = [run["run_id"] for run in page["data"]]
+                assert (page["has_more"], page["next"]) == (False, None)
+        assert found == {
+            "completed": [over["run_id"]],
+            "waiting_for_clarification": [open_["run_id"]],
+            "queued": [queued["run_id"]],
+            "running": [],
+            "failed": [],
+        }
+
+    async def test_a_filtered_page_goes_on_where_it_ended(self, make_server: MakeServer) -> None:
+        server = make_server()
+        async with server.http() as http:
+            begun: list[str] = []
+            for number in range(6):
+                run = await begin(http, "/fail context_length" if number % 2 else "well")
+                await ended(http, run["run_id"])
+                begun += [run["run_id"]] if number % 2 else []
+            found: list[str] = []
+            page: Json = {"next": "", "has_more": True}
+            while page["has_more"]:
+                query = {"limit": 1, "status": "failed", "after": page["next"]}
+                page = (await http.get("/v1/runs", params=query)).json()
+                assert len(page["data"]) <= 1
+                found += [run["run_id"] for run in page["data"]]
+        assert found == begun[::-1]
+
+    async def test_history_that_was_brought_along_has_not_run_here(self, server: Server) -> None:
+        history = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+        async with server.http() as http:
+            begun = await begin(http, "three", conversation_history=history)
+            await ended(http, begun["run_id"])
+            listed = (await http.get("/v1/runs", params={"session_id": begun["session_id"]})).json()
+        assert [run["run_id"] for run in listed["data"]] == [begun["run_id"]]
+
 
 class TestRestarts:
     async def test_everything_is_there_after_a_crash(self, make_server: MakeServer) -> None:
