@@ -173,11 +173,9 @@ def _shown(item: dict[str, Any], name: str) -> dict[str, Any]:
         item_id = f"{_PREFIXES.get(kind, 'item')}_{name}"
     if kind == "message":
         return _shown_message(item, item_id)
-    whole = {**item, "type": kind, "id": item_id}
+    whole = {**item, "type": kind, "id": item_id, "status": item.get("status") or "completed"}
     if kind == "function_call_output" and isinstance(item.get("output"), list):
         whole["output"] = _json(made.said("", _stored(parts_of(item["output"], "output"))))["content"]
-    if kind in ("function_call", "function_call_output"):
-        whole["status"] = item.get("status") or "completed"
     return whole
 
 

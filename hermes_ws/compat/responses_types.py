@@ -258,6 +258,8 @@ class ApprovalRequest(_Shape, frozen=True, kw_only=True, tag_field="type", tag="
     """The tool."""
     arguments: str
     """A JSON object: what it would be called with."""
+    status: ItemStatus = "completed"
+    """Always ``completed``: it is whole. Open Responses demands a status of every item."""
 
 
 class ApprovalResponse(_Shape, frozen=True, kw_only=True, tag_field="type", tag="mcp_approval_response"):
@@ -271,6 +273,8 @@ class ApprovalResponse(_Shape, frozen=True, kw_only=True, tag_field="type", tag=
     """Whether the call may be made."""
     reason: str | None = None
     """Told to the agent."""
+    status: ItemStatus = "completed"
+    """Always ``completed``."""
 
 
 OutputItem: TypeAlias = OutputMessage | Reasoning | FunctionCall | FunctionCallOutput | ApprovalRequest

@@ -263,6 +263,7 @@ def test_an_approval_ends_the_response() -> None:
         "server_label": "builtin",
         "name": "terminal",
         "arguments": '{"command":"ls"}',
+        "status": "completed",
     }
 
 

@@ -82,6 +82,7 @@ async def test_what_a_response_was_made_of_is_in_its_conversation_under_the_same
     listed = {item["id"]: item for item in page["data"]}
     for item in [*first["output"], *second["output"]]:
         assert listed[item["id"]] == item
+    assert {item["status"] for item in page["data"]} == {"completed"}
     assert [item["type"] for item in page["data"]] == [
         "message",
         "reasoning",

@@ -237,6 +237,16 @@ async def test_a_person_at_the_socket_may_give_leave_first(responses: Responses,
     assert "next" in said(second)
 
 
+async def test_every_item_of_a_request_is_listed_with_a_status(responses: Responses) -> None:
+    first = await responses.create("/think hm\n/run echo hi\n/say done")
+    given = [*first["output"][:1], leave(first["output"][-1]["id"], True)]
+    given[0].pop("status")
+    second = await responses.create(given, previous_response_id=first["id"])
+    listed = await responses.get(f"/responses/{second['id']}/input_items", order="asc")
+    kinds = [(item["type"], item["status"]) for item in listed["data"]]
+    assert kinds == [("reasoning", "completed"), ("mcp_approval_response", "completed")]
+
+
 async def test_a_background_response_waits_for_leave_too(responses: Responses) -> None:
     first = await responses.create("/run echo hi\n/say done", background=True)
     stream = await responses.streamed(first["id"])
