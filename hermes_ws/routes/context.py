@@ -24,6 +24,7 @@ from hermes_ws.protocol.control import Ok
 from hermes_ws.protocol.values import ConversationId, Input
 from hermes_ws.routes.body import read_body
 from hermes_ws.routes.streams import EventStream, unless_gone
+from hermes_ws.routes.weights import check_command, check_past
 from hermes_ws.runtime.commands import Beside, do
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.following import events_between, follow
@@ -144,7 +145,9 @@ class Api:
     async def command(
         self, conversation: Conversation, command: Command, caller: Caller, beside: Beside | None = None
     ) -> Ok:
-        """Have a command done. Raises :class:`CommandError` when it is refused."""
+        """Have a command done. Raises :class:`CommandError` when it is refused, and :class:`ApiError` 413 when it is
+        heavier than a frame may be."""
+        check_command(command, self.settings.limits.frame_bytes)
         return await do(self.runtime, conversation, command, caller, beside or Beside())
 
     # -- runs ------------------------------------------------------------------------------------------
@@ -250,6 +253,7 @@ class Api:
 
     async def _settled(self, conversation: Conversation, caller: Caller, past: Past) -> Past:
         """The history with its images stored."""
+        check_past(past, self.settings.limits.frame_bytes)
         images, reach = self.runtime.images, caller.principal.conversations is None
         settled: Past = []
         for one in past:

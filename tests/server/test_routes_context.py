@@ -217,3 +217,19 @@ async def test_a_model_is_an_agent_or_nothing(api: Api, tmp_path: Path) -> None:
     with pytest.raises(ApiError) as refused:
         api.agent(ME, "gpt-4")
     assert (refused.value.status, refused.value.code, refused.value.param) == (404, "model_not_found", "model")
+
+
+async def test_what_is_said_at_once_fits_a_frame(api: Api) -> None:
+    most = api.settings.limits.frame_bytes
+    conversation = await api.new(ME)
+    cases: list[tuple[Past, str | None]] = [
+        ([], "x" * most),
+        ([Said("x" * most)], "on"),
+        ([Said("hi"), Answered("x" * most)], "on"),
+        ([Said("hi"), Answered("", calls=[PastCall("c", "find", {}, "x" * most)])], None),
+    ]
+    for past, said in cases:
+        with pytest.raises(ApiError) as refused:
+            await api.begin(conversation, ME, past, said)
+        assert (refused.value.status, refused.value.code) == (413, "body_too_large")
+    assert conversation.session.state.head == 0
