@@ -47,7 +47,8 @@ def _part(part: ContentPart) -> dict[str, Any]:
 class SessionFold:
     """What the events of a conversation add up to. Deltas may be left out."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, model: str | None = None) -> None:
+        """``model``: what a session is answered by as long as nothing else is said of it."""
         self.messages: list[SessionMessage] = []
         """Oldest first."""
         self._session_id = session_id
@@ -55,6 +56,7 @@ class SessionFold:
         self._thoughts: dict[str, str] = {}
         self._config = Config()
         self._model: str | None = None
+        self._default = model
         self._usage = Usage.zero()
         self._calls = 0
         self._steps = 0
@@ -160,7 +162,7 @@ class SessionFold:
             id=self._session_id,
             source=SOURCE,
             user_id=None,
-            model=config.model or self._model or config.agent,
+            model=config.model or self._model or config.agent or self._default,
             title=config.title,
             started_at=self._began or 0.0,
             ended_at=record.ended_at,

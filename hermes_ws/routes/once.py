@@ -7,7 +7,7 @@ first one's record. A key belongs to the principal, the address and the body: an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,10 +53,13 @@ class Once:
         record_id, now, digest = self._row
         return [RecordRow(_KIND, record_id, now, msgspec.json.encode(_Kept(digest, answer)))]
 
-    def replay(self, status: int = 200, newer: dict[str, Any] | None = None) -> Response:
+    def replay(
+        self, status: int = 200, newer: dict[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Response:
         """The earlier answer once more, with what is newer by now."""
         assert self.earlier is not None
-        return json_response({**self.earlier, **(newer or {}), "replayed": True}, status, REPLAYED)
+        told = {**self.earlier, **(newer or {}), "replayed": True}
+        return json_response(told, status, {**(headers or {}), **REPLAYED})
 
 
 @dataclass(slots=True)

@@ -44,7 +44,8 @@ async def start(api: Api, request: Request) -> Response:
     async with once(api, caller, request, body) as this:
         if this.earlier is not None:
             found = await find(api, caller, this.earlier["run_id"])
-            return this.replay(202, {"status": (await run_object(api, found)).status})
+            now = {"status": (await run_object(api, found)).status}
+            return this.replay(202, now, {"X-Hermes-Session-Id": this.earlier["session_id"]})
         return await _start(api, caller, asked, this)
 
 

@@ -42,7 +42,8 @@ async def existing(api: Api, caller: Caller, request: Request) -> Conversation:
 
 async def folded(api: Api, ref: ConversationRef) -> SessionFold:
     """All of a session's log, as messages and counts."""
-    fold, after, store = SessionFold(ref.conversation_id), 0, api.runtime.store_of(ref)
+    fold = SessionFold(ref.conversation_id, api.settings.server.model_name)
+    after, store = 0, api.runtime.store_of(ref)
     while page := await store.read(ref, after=after, limit=_PAGE, max_bytes=_PAGE_BYTES, deltas=False):
         for stored in page:
             fold.feed(decode_event(stored.data))

@@ -27,7 +27,7 @@ from hermes_ws.protocol.commands import ConversationConfigure, ConversationFork
 from hermes_ws.protocol.resources import ConversationSummary
 from hermes_ws.routes import sessions_chat
 from hermes_ws.routes.context import Api, Route, json_response
-from hermes_ws.routes.once import Once, once
+from hermes_ws.routes.once import REPLAYED, Once, once
 from hermes_ws.routes.session_log import existing, folded, kept, record_row, session_of
 from hermes_ws.routes.values import count, optional_json
 from hermes_ws.runtime.commands import Beside
@@ -113,7 +113,7 @@ async def create(api: Api, request: Request) -> Response:
     caller.check(command)
     async with once(api, caller, request, body) as this:
         if this.earlier is not None:
-            return await _again(api, caller, this)
+            return await _again(api, caller, this.earlier["session_id"])
         session_id = _session_id(body) or new_id("api")
         conversation = await _unused(api, caller, session_id)
         with conversation.held():
@@ -121,12 +121,12 @@ async def create(api: Api, request: Request) -> Response:
             return await _answer(api, conversation, 201)
 
 
-async def _again(api: Api, caller: Caller, this: Once) -> Response:
+async def _again(api: Api, caller: Caller, session_id: str) -> Response:
     """The session that an earlier request made, as it is now."""
-    assert this.earlier is not None
-    conversation = await api.open(api.ref(caller, this.earlier["session_id"]))
-    session = await session_of(api, conversation)
-    return this.replay(201, msgspec.to_builtins(SessionEnvelope(object="hermes.session", session=session)))
+    conversation = await api.open(api.ref(caller, session_id))
+    session = msgspec.to_builtins(await session_of(api, conversation))
+    told = {"object": "hermes.session", "session": session, "replayed": True}
+    return json_response(told, 201, {"X-Hermes-Session-Id": session_id, **REPLAYED})
 
 
 def _configuration(api: Api, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
@@ -222,7 +222,7 @@ async def fork(api: Api, request: Request) -> Response:
     title = _title(body["title"]) if body.get("title") is not None else None
     async with once(api, caller, request, body) as this:
         if this.earlier is not None:
-            return await _again(api, caller, this)
+            return await _again(api, caller, this.earlier["session_id"])
         # With a key the id follows from it: what a crash has cut short is found again, and finished.
         session_id = _session_id(body) or f"api_{_tail(this)}"
         ref = _ref(api, caller, session_id)

@@ -555,6 +555,7 @@ class TestOnce:
             answer = await http.post("/v1/runs", json={"input": "hi"}, headers=headers)
             assert answer.status_code == 202
             assert answer.headers["Idempotency-Replayed"] == "true"
+            assert answer.headers["X-Hermes-Session-Id"] == first["session_id"]
             assert answer.json() == {
                 "run_id": first["run_id"],
                 "session_id": first["session_id"],

@@ -74,6 +74,13 @@ class TestResources:
         assert (made["title"], made["has_system_prompt"], made["has_model_config"]) == ("A trip", True, True)
         assert (made["message_count"], made["source"], made["status"]) == (0, "api_server", "idle")
 
+    async def test_before_its_first_run_its_model_is_the_one_that_was_asked_for(self, make_server: MakeServer) -> None:
+        server = make_server(settings='[server]\nmodel_name = "house"\n')
+        async with server.http() as http:
+            assert (await create(http, model="house"))["model"] == "house"
+            assert (await create(http))["model"] == "house"
+            assert (await create(http, model="demo"))["model"] == "demo"
+
     async def test_it_is_a_conversation_and_every_conversation_is_one(self, server: Server) -> None:
         conversation = fresh()
         async with server.socket(conversation) as person, server.http() as http:
@@ -301,7 +308,8 @@ class TestOnce:
             other = await http.post("/api/sessions", json={"title": "y"}, headers=headers)
         assert first.status_code == again.status_code == 201
         assert again.headers["Idempotency-Replayed"] == "true"
-        assert again.json()["session"]["id"] == first.json()["session"]["id"]
+        assert again.json() == {**first.json(), "replayed": True}
+        assert again.headers["X-Hermes-Session-Id"] == first.headers["X-Hermes-Session-Id"]
         assert code(other) == (409, "idempotency_key_conflict")
 
     async def test_a_fork_is_made_once(self, server: Server) -> None:
