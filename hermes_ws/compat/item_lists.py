@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, Literal, cast
@@ -78,19 +79,27 @@ def _place_after(ordered: list[dict[str, Any]], after: str | None) -> int:
 # -- of a conversation ---------------------------------------------------------------------------------
 
 
-def items_of(events: Iterable[ev.Event]) -> list[dict[str, Any]]:
-    """Everything that was said and done, oldest first, as JSON. Deltas are not needed."""
-    lister = _Lister()
+def items_of(events: Iterable[ev.Event], beside: Sequence[tuple[int, dict[str, Any]]] = ()) -> list[dict[str, Any]]:
+    """Everything that was said and done, oldest first, as JSON. Deltas are not needed. ``beside`` are items that are in
+    no event, each with the number of the event that it comes after, in order."""
+    lister, notes = _Lister(), deque(beside)
     for event in events:
+        while notes and notes[0][0] < event.seq:
+            lister.note(notes.popleft()[1])
         lister.take(event)
-    return [_json(item) for item in lister.items.values()]
+    for _, item in notes:
+        lister.note(item)
+    return [item if isinstance(item, dict) else _json(item) for item in lister.items.values()]
 
 
 class _Lister:
     def __init__(self) -> None:
-        self.items: dict[str, Item] = {}
+        self.items: dict[str, Item | dict[str, Any]] = {}
         self._calls: dict[str, ev.ToolStarted] = {}
         self._asked: dict[str, ev.InteractionRequested] = {}
+
+    def note(self, item: dict[str, Any]) -> None:
+        self.items[item["id"]] = item
 
     def take(self, event: ev.Event) -> None:
         match event:
@@ -144,11 +153,10 @@ class _Lister:
 
 
 def _leave(asked: ev.InteractionRequested, resolved: ev.InteractionResolved) -> ApprovalResponse:
-    allowing = {option.id for option in asked.options or [] if option.kind == "allow"}
     return ApprovalResponse(
         id=made.in_id(f"apr_{asked.interaction_id}", asked.run_id),
-        approval_request_id=asked.interaction_id,
-        approve=resolved.outcome == "answered" and resolved.option in allowing,
+        approval_request_id=made.approval_id(asked),
+        approve=made.allowed(asked, resolved),
         reason=resolved.comment,
     )
 

@@ -127,6 +127,11 @@ class ResponseProjection:
         return replace(self._opening, status=self._status, output=output, **self._ending)
 
     @property
+    def asks_leave(self) -> bool:
+        """Whether it waits for an approval."""
+        return any(asked.kind == "approval" for asked in self._asked.values())
+
+    @property
     def required(self) -> list[dict[str, Any]]:
         """Stubs of the items that answer the questions that are open."""
         return [self._stub(asked) for asked in self._asked.values()]

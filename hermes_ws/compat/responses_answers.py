@@ -38,9 +38,8 @@ def replies_to(
         key = _key(output, keyed)
         replies[key] = _answered(keyed[key], output)
     for leave in turn.leaves:
-        if leave.request_id not in keyed or keyed[leave.request_id].kind != "approval":
-            raise _no_request(leave)
-        replies[leave.request_id] = _judged(keyed[leave.request_id], leave)
+        key = _request(leave, keyed)
+        replies[key] = _judged(keyed[key], leave)
     for key, one in keyed.items():
         if key not in replies:
             raise _no_leave(key) if one.kind == "approval" else no_output(key)
@@ -63,6 +62,14 @@ def _key(output: Output, keyed: Mapping[str, InteractionRequested]) -> str:
         if one.interaction_id == output.call_id and one.kind != "approval":
             return key
     raise no_call(output)
+
+
+def _request(leave: Leave, keyed: Mapping[str, InteractionRequested]) -> str:
+    """The request that the leave is for: it names the item, or the interaction."""
+    for key, one in keyed.items():
+        if one.kind == "approval" and leave.request_id in (key, one.interaction_id):
+            return key
+    raise _no_request(leave)
 
 
 def _answered(asked: InteractionRequested, output: Output) -> InteractionReply:

@@ -80,14 +80,16 @@ def references(given: Given, path: str = "input") -> dict[int, str]:
     return {n: _bounded(item.get("id"), f"{path}[{n}].id", _ID_CHARS) for n, item in found}
 
 
-def turn_of(given: Given, path: str = "input", known: Container[str] = (), *, answered: bool = True) -> Turn:
+def turn_of(
+    given: Given, path: str = "input", known: Container[str] = (), *, answered: bool = True, begin: int = 0
+) -> Turn:
     """Read the items at ``path``. Raises :class:`ApiError`, which names the field.
 
     ``known`` are calls that the conversation has already: items that repeat them are passed over. Not to be
-    ``answered``: the items are history, nothing is said now.
+    ``answered``: the items are history, nothing is said now. The items before number ``begin`` are passed over.
     """
     reader = _Reader(known)
-    for number, item in enumerate(given):
+    for number, item in enumerate(given[begin:], begin):
         reader.read(item, f"{path}[{number}]")
     turn = reader.turn
     turn.past = [one for one in turn.past if isinstance(one, Said) or one.text or one.calls]

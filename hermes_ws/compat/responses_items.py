@@ -30,7 +30,9 @@ from hermes_ws.protocol.values import ContentPart, ImagePart, Input, TextPart
 
 __all__ = [
     "CLARIFY",
+    "allowed",
     "answer_key",
+    "approval_id",
     "approval_request",
     "call",
     "call_output",
@@ -98,11 +100,22 @@ def approval_request(asked: ev.InteractionRequested) -> ApprovalRequest:
     """A call that waits for leave."""
     tool = asked.tool
     return ApprovalRequest(
-        id=asked.interaction_id,
+        id=approval_id(asked),
         server_label=tool.source.removeprefix("mcp:") if tool else "hermes",
         name=tool.name if tool else asked.title,
         arguments=_json(tool.arguments if tool else {}),
     )
+
+
+def approval_id(asked: ev.InteractionRequested) -> str:
+    """The id of the item that asks for leave."""
+    return in_id(asked.interaction_id, asked.run_id)
+
+
+def allowed(asked: ev.InteractionRequested, resolved: ev.InteractionResolved) -> bool:
+    """Whether leave was given."""
+    allowing = {option.id for option in asked.options or [] if option.kind == "allow"}
+    return resolved.outcome == "answered" and resolved.option in allowing
 
 
 def is_clarify(started: ev.ToolStarted | ToolCall | None) -> bool:
@@ -113,6 +126,8 @@ def is_clarify(started: ev.ToolStarted | ToolCall | None) -> bool:
 def answer_key(asked: ev.InteractionRequested, started: ev.ToolStarted | ToolCall | None) -> str:
     """The ``call_id`` that an answer to this names; ``started`` is the call that waits for it, if one does. For an
     approval, the ``approval_request_id``."""
+    if asked.kind == "approval":
+        return approval_id(asked)
     itself = asked.kind == "client_tool" or (asked.kind == "clarify" and is_clarify(started))
     return asked.call_id if itself and asked.call_id is not None else asked.interaction_id
 

@@ -16,7 +16,7 @@ from hermes_ws.compat.item_lists import shown
 from hermes_ws.compat.past import Answered, Past, PastCall, Said, past_of
 from hermes_ws.compat.responses_answers import replies_to
 from hermes_ws.compat.responses_input import Leave, Output, Turn, check_settled, no_call, turn_of
-from hermes_ws.compat.responses_record import ResponseRecord
+from hermes_ws.compat.responses_record import RESPONSE, ResponseRecord
 from hermes_ws.compat.responses_request import ResponseRequest
 from hermes_ws.decisions import Decision
 from hermes_ws.entities import as_text
@@ -24,6 +24,7 @@ from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import RunSteer
 from hermes_ws.protocol.values import ImagePart, Input
 from hermes_ws.routes.context import Api
+from hermes_ws.routes.responses_leave import Late, asked_in, first_open, late
 from hermes_ws.routes.responses_log import Found, ends_with, find, ids, resolved, row
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation
@@ -78,6 +79,8 @@ class _Place:
     system: list[str] = field(default_factory=list[str])
     source: ConversationRef | None = None
     """Where the history is copied from."""
+    begin: int = 0
+    """The items of the request before this one are in the conversation already."""
 
     @property
     def refs(self) -> tuple[ConversationRef, ...]:
@@ -121,12 +124,16 @@ async def _placed(asked: Asked) -> AsyncGenerator[_Place]:
     """The place, while the response begins there. Of two that go on from the same one side by side, one finds that it
     is not the last any more."""
     request = asked.request
+    asking = await asked_in(asked.api, asked.caller, request.items)
+    if request.given.previous_response_id is None and asking is not None and request.conversation is None:
+        yield await _where_asked(asked, asking)
+        return
     if request.given.previous_response_id is None:
         yield await (_new(asked) if request.conversation is None else _in(asked, request.conversation))
         return
     found = await _previous(asked, request.given.previous_response_id)
     async with _BEGINNING.setdefault(found.ref, anyio.Lock()):
-        place = await _right_after(asked, found)
+        place = await _right_after(asked, found, asking == found.ref)
         if place is not None:
             yield place
             return
@@ -157,9 +164,22 @@ async def _previous(asked: Asked, response_id: str) -> Found:
     return found
 
 
-async def _right_after(asked: Asked, found: Found) -> _Place | None:
-    """In the conversation of an earlier response, where that is the last thing in it."""
+async def _where_asked(asked: Asked, ref: ConversationRef) -> _Place:
+    """Where the approval request is that a client answers who names nothing, but sends all that was said along."""
+    conversation = await asked.api.open(ref)
+    rows = await conversation.store.records(ref, RESPONSE)
+    last = msgspec.json.decode(rows[-1].data, type=ResponseRecord) if rows else None
+    begin = first_open(conversation, asked.request.items)
+    implicit, system = (last.implicit, last.system) if last is not None else (False, [])
+    return _Place(conversation, implicit, system=system, begin=begin)
+
+
+async def _right_after(asked: Asked, found: Found, asking: bool) -> _Place | None:
+    """In the conversation of an earlier response, where that is the last thing in it, or an approval request of it is
+    answered (``asking``): that is done there and nowhere else."""
     conversation, request = await asked.api.open(found.ref), asked.request
+    if asking:
+        return _Place(conversation, found.record.implicit, system=found.record.system)
     here = request.store != is_ephemeral(found.ref) and not _too_late(request, conversation)
     if not here or not await _is_last(asked, found, conversation):
         return None
@@ -227,14 +247,21 @@ class _Beginning:
 
     async def begin(self) -> Found:
         await self._conversation.settled()
-        given = await resolved(self._api, self._caller, self._request.items, self._place.refs)
+        begin = self._place.begin
+        given = await resolved(self._api, self._caller, self._request.items, self._place.refs, begin)
         turn = self._turn(given)
-        record = self._record(turn, given)
+        record = self._record(turn, given[begin:])
+        missed = await late(self._api, self._conversation, turn.leaves)
+        if missed is not None:
+            turn.leaves = [leave for leave in turn.leaves if leave not in missed.leaves]
+            if turn.said is None and not (turn.past or turn.answers):
+                return await self._tell(record, missed)
         state = self._conversation.session.state
         active = state.active
         waiting = [one for one in state.interactions.values() if active and one.run_id == active.run_id]
         if waiting and active and self._request.given.generate is not False:
-            record = replace_run(record, active.run_id, after=state.head, answers=[i.interaction_id for i in waiting])
+            after = missed.after if missed is not None and missed.run_id == active.run_id else state.head
+            record = replace_run(record, active.run_id, after=after, answers=[i.interaction_id for i in waiting])
             await self._answer(turn, waiting, record)
         elif self._request.given.generate is False:
             record = await self._take_in(turn, record)
@@ -242,9 +269,16 @@ class _Beginning:
             record = await self._say(turn, record)
         return Found(self._conversation.ref, record)
 
+    async def _tell(self, record: ResponseRecord, missed: Late) -> Found:
+        """Nothing is to be done any more: what has followed since is the response."""
+        record = replace_run(record, missed.run_id, after=missed.after, answers=missed.answers)
+        if self._kept(record):
+            await keep(self._conversation, self._kept(record))
+        return Found(self._conversation.ref, record)
+
     def _turn(self, given: list[dict[str, object]]) -> Turn:
         request, known = self._request, self._conversation.session.state.calls
-        turn = turn_of(given, "input", known)
+        turn = turn_of(given, "input", known, begin=self._place.begin)
         before = turn_of(request.history, "conversation_history", known, answered=False)
         turn.past = [*before.past, *turn.past]
         turn.instructions = [*before.instructions, *turn.instructions]

@@ -103,13 +103,16 @@ async def grow(
 
 
 async def resolved(
-    api: Api, caller: Caller, given: list[dict[str, object]], here: tuple[ConversationRef, ...]
+    api: Api, caller: Caller, given: list[dict[str, object]], here: tuple[ConversationRef, ...], begin: int = 0
 ) -> list[dict[str, object]]:
-    """The items with references replaced by what they mean. Those to items of the conversations ``here`` stay: they are
-    in the history anyway. Raises :class:`ApiError` 404 for an item that is not there."""
+    """The items, those from number ``begin`` on with references replaced by what they mean. Those to items of the
+    conversations ``here`` stay: they are in the history anyway. Raises :class:`ApiError` 404 for an item that is not
+    there."""
     found: dict[int, dict[str, object]] = {}
     items_of_run: dict[str, list[dict[str, object]] | None] = {}
     for number, item_id in references(given).items():
+        if number < begin:
+            continue
         run_id = run_in(item_id)
         if run_id not in items_of_run:
             items_of_run[run_id] = await _items_of_run(api, caller, run_id, here)

@@ -259,7 +259,7 @@ def test_an_approval_ends_the_response() -> None:
     assert projected.types == ["created", "in_progress", *CALL, *WHOLE, "completed"]
     assert projected.output[-1] == {
         "type": "mcp_approval_request",
-        "id": "int_1",
+        "id": "int_1_0123",
         "server_label": "builtin",
         "name": "terminal",
         "arguments": '{"command":"ls"}',
@@ -294,7 +294,7 @@ def test_what_the_answer_leads_to_may_be_a_question_again() -> None:
     after = log.head
     log.answered("int_1").asks_leave("int_2", "c1")
     projected = log.project(after, answers=["int_1"])
-    assert [item["id"] for item in projected.output] == ["int_2"]
+    assert [item["id"] for item in projected.output] == ["int_2_0123"]
     assert projected.response["status"] == "completed"
 
 

@@ -226,15 +226,75 @@ async def test_leave_for_something_that_nobody_asks_is_refused(responses: Respon
     assert (status, error["param"]) == (400, "input[0].approval_request_id")
 
 
+async def judged_at_the_socket(server: Server, response: Json, option: str) -> None:
+    async with server.socket(response["conversation"]["id"], after=0) as socket:
+        asked = await socket.until("interaction.requested")
+        await socket.ok("interaction.reply", interaction_id=asked["interaction_id"], option=option)
+        await socket.until("run.completed")
+
+
 async def test_a_person_at_the_socket_may_give_leave_first(responses: Responses, server: Server) -> None:
     name = fresh()
     first = await responses.create("/run echo hi\n/say done", conversation=name)
-    async with server.socket(name, after=0) as socket:
-        await socket.ok("interaction.reply", interaction_id=first["output"][-1]["id"], option="once")
-        await socket.until("run.completed")
+    await judged_at_the_socket(server, first, "once")
     second = await responses.create("next", previous_response_id=first["id"])
     assert second["conversation"] == {"id": name}
     assert "next" in said(second)
+
+
+async def test_whoever_gives_leave_too_is_told_what_has_followed_since(responses: Responses, server: Server) -> None:
+    first, request = await asked_for_leave(responses)
+    await judged_at_the_socket(server, first, "once")
+    second = await responses.create([leave(request["id"], True)], previous_response_id=first["id"])
+    assert [item["type"] for item in second["output"]] == ["function_call_output", "message"]
+    assert second["conversation"] == first["conversation"]
+    assert await responses.get(f"/responses/{second['id']}") == second
+    third = await responses.create("next", previous_response_id=second["id"])
+    assert third["conversation"] == first["conversation"]
+
+
+async def test_whoever_repeats_an_answer_is_told_the_same_again(responses: Responses) -> None:
+    first, request = await asked_for_leave(responses)
+    given = [leave(request["id"], True)]
+    second, again = [await responses.create(given, previous_response_id=first["id"]) for _ in range(2)]
+    assert again["output"] == second["output"]
+
+
+async def test_whoever_refuses_what_was_allowed_is_told_so(responses: Responses, server: Server) -> None:
+    first, request = await asked_for_leave(responses)
+    await judged_at_the_socket(server, first, "once")
+    status, error = await responses.refused([leave(request["id"], False)], previous_response_id=first["id"])
+    assert (status, error["code"], error["param"]) == (409, "interaction_resolved", "input[0].approve")
+
+
+async def test_one_of_two_requests_may_be_answered_by_somebody_else(responses: Responses, server: Server) -> None:
+    first = await responses.create("/run echo one\n/par\n/run echo two\n/say done")
+    requests = [item for item in first["output"] if item["type"] == "mcp_approval_request"]
+    async with server.socket(first["conversation"]["id"], after=0) as socket:
+        asked = await socket.until("interaction.requested")
+        await socket.ok("interaction.reply", interaction_id=asked["interaction_id"], option="once")
+        await socket.until("tool.completed")
+    given = [leave(request["id"], True) for request in requests]
+    second = await responses.create(given, previous_response_id=first["id"])
+    assert [item["type"] for item in second["output"]] == [*2 * ["function_call_output"], "message"]
+
+
+async def test_a_request_may_be_referred_to(responses: Responses) -> None:
+    first, request = await asked_for_leave(responses)
+    given = [{"type": "item_reference", "id": request["id"]}, leave(request["id"], True)]
+    assert said(await responses.create(given, previous_response_id=first["id"])) == "done"
+
+
+async def test_a_client_may_send_all_that_was_said_with_its_leave(responses: Responses) -> None:
+    script = {"role": "user", "content": "/run echo one\n/run echo two\n/say done"}
+    first = await responses.create([script])
+    history = [script, *first["output"], leave(first["output"][-1]["id"], True)]
+    second = await responses.create(history)
+    assert second["output"][-1]["type"] == "mcp_approval_request"
+    history += [*second["output"], leave(second["output"][-1]["id"], True)]
+    third = await responses.create(history)
+    assert [item["type"] for item in third["output"]] == ["function_call_output", "message"]
+    assert third["conversation"] == first["conversation"]
 
 
 async def test_every_item_of_a_request_is_listed_with_a_status(responses: Responses) -> None:
@@ -256,12 +316,25 @@ async def test_a_background_response_waits_for_leave_too(responses: Responses) -
     assert said((await responses.streamed(second["id"]))[-1]["response"]) == "done"
 
 
-async def test_what_is_not_stored_cannot_be_given_leave_later(responses: Responses) -> None:
-    response = await responses.create("/run echo hi", store=False)
-    request = response["output"][-1]
-    assert request["type"] == "mcp_approval_request"
-    status, error = await responses.refused([leave(request["id"], True)], store=False)
+async def test_what_is_not_stored_can_be_given_leave_for_a_while(responses: Responses, server: Server) -> None:
+    first = await responses.create("/run echo hi\n/say done", store=False)
+    given = [{"role": "user", "content": "/run echo hi"}, *first["output"], leave(first["output"][-1]["id"], True)]
+    second = await responses.create(given, store=False)
+    assert [item["type"] for item in second["output"]] == ["function_call_output", "message"]
+    there = await server.get("/api/conversations", limit=200)
+    assert not [one for one in there["conversations"] if one["conversation_id"].startswith("ephemeral")]
+    status, error = await responses.refused(given, store=False)
     assert (status, error["code"]) == (400, "unknown_approval_request")
+
+
+async def test_what_is_not_stored_is_over_when_nobody_gives_leave(make_server: MakeServer) -> None:
+    server = make_server(settings="[compat]\ninteraction_timeout_s = 1\ndisconnect_grace_s = 0.1\nkeepalive_s = 0.2")
+    answer = await Responses(server).ask("POST", "/responses", {"input": "/run echo hi\n/say done", "store": False})
+    path = f"/api/conversations/{answer.headers['X-Hermes-Conversation-Id']}/events"
+    async with soon(), server.http() as http:
+        assert (await http.get(path)).status_code == 200
+        while (await http.get(path)).status_code != 404:
+            await asyncio.sleep(0.05)
 
 
 # -- questions -------------------------------------------------------------------------------------------
