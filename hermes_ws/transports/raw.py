@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from hermes_ws.compat.errors import ApiError, envelope
 from hermes_ws.errors import CommandCode
-from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.control import Error
 from hermes_ws.transports.manners import SECURITY_HEADERS, fresh_request_id
 
@@ -15,8 +16,10 @@ __all__ = ["raw_answer"]
 
 
 def raw_answer(status: int, code: CommandCode, message: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
-    """A refusal as HTTP; the line ends with it."""
-    body = encode(Error(id=None, code=code, message=message, retryable=status == 503))
+    """A refusal as HTTP; the line ends with it. Nobody knows yet which address is meant, so its body is both: a frame
+    of ours, and what OpenAI's clients look for."""
+    frame = msgspec.to_builtins(Error(id=None, code=code, message=message, retryable=status == 503))
+    body = msgspec.json.encode({**frame, **envelope(ApiError(status, code, message))})
     every = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

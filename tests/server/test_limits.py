@@ -162,6 +162,8 @@ async def refusal(reader: asyncio.StreamReader) -> tuple[int, Json]:
     assert b"connection: close" in head.lower(), answer
     frame: Json = json.loads(body)
     assert frame["type"] == "error"
+    assert frame["error"]["message"] == frame["message"]  # for clients that look there
+    assert set(frame["error"]) == {"message", "type", "param", "code"}
     return int(head.split()[1]), frame
 
 
