@@ -117,7 +117,7 @@ async def resolved(
         if run_id not in items_of_run:
             items_of_run[run_id] = await _items_of_run(api, caller, run_id, here)
         there = items_of_run[run_id]
-        if there is None:
+        if there is None or await _was_given(api, here, item_id):
             continue
         item = next((one for one in there if one["id"] == item_id), None)
         if item is None:
@@ -127,10 +127,21 @@ async def resolved(
     return [found.get(number, item) for number, item in enumerate(given)]
 
 
+async def _was_given(api: Api, here: tuple[ConversationRef, ...], item_id: str) -> bool:
+    """Whether it is an item of a request that is kept of one of these conversations."""
+    rows = [row for ref in here for row in await api.runtime.store.records(ref, RESPONSE)]
+    records = (msgspec.json.decode(row.data, type=ResponseRecord) for row in rows)
+    return any(item["id"] == item_id for record in records for item in record.input)
+
+
 async def _items_of_run(
     api: Api, caller: Caller, run_id: str, here: tuple[ConversationRef, ...]
 ) -> list[dict[str, object]] | None:
-    """The items of a run; None: it is of one of these conversations."""
+    """The items of a run, or of the request for a response, whose ids end alike; None: it is of one of these
+    conversations."""
+    asked = await find(api, caller, run_id.replace("run_", "resp_", 1))
+    if asked is not None:
+        return asked.record.input
     found = await api.runtime.store.find_run(caller.principal.namespace, run_id)
     if found is None or not caller.principal.may_open(found[0].conversation_id):
         return []

@@ -285,6 +285,17 @@ async def test_a_request_may_be_referred_to(responses: Responses) -> None:
     assert said(await responses.create(given, previous_response_id=first["id"])) == "done"
 
 
+@pytest.mark.parametrize("here", [True, False])
+async def test_items_of_a_request_may_be_referred_to(responses: Responses, here: bool) -> None:
+    first = await responses.create("one")
+    (item,) = (await responses.get(f"/responses/{first['id']}/input_items"))["data"]
+    given = [{"type": "item_reference", "id": item["id"]}, {"role": "user", "content": "two"}]
+    second = await responses.create(given, previous_response_id=first["id"] if here else None)
+    listed = await responses.get(f"/conversations/{second['conversation']['id']}/items", order="asc")
+    told = [part["text"] for item in listed["data"] if item.get("role") == "user" for part in item["content"]]
+    assert told == ["one", "two"]
+
+
 async def test_a_client_may_send_all_that_was_said_with_its_leave(responses: Responses) -> None:
     script = {"role": "user", "content": "/run echo one\n/run echo two\n/say done"}
     first = await responses.create([script])
