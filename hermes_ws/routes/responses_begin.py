@@ -21,7 +21,7 @@ from hermes_ws.compat.responses_request import ResponseRequest
 from hermes_ws.decisions import Decision
 from hermes_ws.entities import as_text
 from hermes_ws.protocol import events as ev
-from hermes_ws.protocol.commands import RunSteer
+from hermes_ws.protocol.commands import RunStart, RunSteer
 from hermes_ws.protocol.values import ImagePart, Input
 from hermes_ws.routes.context import Api
 from hermes_ws.routes.responses_leave import Late, asked_in, first_open, late
@@ -355,7 +355,8 @@ class _Beginning:
         """Keep what is given, and say nothing to it yet."""
         past = self._settled(turn)
         said: Past = [] if turn.said is None else [Said(turn.said)]
-        if past or said:
+        self._caller.check(RunStart(input="-"))
+        if past or said or self._conversation.session.state.epoch is None:  # what is kept needs a conversation
             await self._api.add_past(self._conversation, self._caller, [*past, *said])
         record = msgspec.structs.replace(record, after=self._conversation.session.state.head)
         if self._kept(record):

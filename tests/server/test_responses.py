@@ -57,6 +57,18 @@ async def test_what_was_asked_for_is_told_back(responses: Responses) -> None:
     assert {name: response[name] for name in told} == told
 
 
+@pytest.mark.parametrize("body", [{}, {"input": None}, {"input": []}, {"instructions": "Be kind."}])
+async def test_nothing_may_be_taken_in_before_anything_is_generated(responses: Responses, body: Json) -> None:
+    begun = await responses.ask("POST", "/responses", {"generate": False, **body})
+    assert begun.status_code == 200, begun.text
+    first = begun.json()
+    assert (first["status"], first["output"]) == ("completed", [])
+    assert await responses.get(f"/responses/{first['id']}") == first
+    second = await responses.create("hello", previous_response_id=first["id"])
+    assert "hello" in said(second)
+    assert second["conversation"] == first["conversation"]
+
+
 async def test_history_may_come_along(responses: Responses) -> None:
     given = [
         {"role": "system", "content": "Be brief."},
