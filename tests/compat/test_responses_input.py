@@ -130,7 +130,12 @@ def test_what_a_model_wrote_wrongly_is_kept_as_it_is() -> None:
 
 
 def test_references_are_found_by_where_they_stand() -> None:
-    given = [USER, {"type": "item_reference", "id": "msg_1"}, {"id": "msg_2"}, {"type": None, "id": "msg_3"}]
+    given: list[dict[str, Any]] = [
+        USER,
+        {"type": "item_reference", "id": "msg_1"},
+        {"id": "msg_2"},
+        {"type": None, "id": "msg_3"},
+    ]
     assert references(given) == {1: "msg_1", 2: "msg_2", 3: "msg_3"}
     with pytest.raises(ApiError) as caught:
         references([{"type": "item_reference"}])
