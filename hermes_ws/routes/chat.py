@@ -25,8 +25,8 @@ from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import InteractionReply
 from hermes_ws.routes.chat_answer import Answer, Asked, Place
 from hermes_ws.routes.context import NEW, Api, Route
-from hermes_ws.routes.once import REPLAYED, Once, once
-from hermes_ws.routes.replays import KeptAnswer, replays
+from hermes_ws.routes.once import Once, once
+from hermes_ws.routes.replays import answered_once
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.runtime import new_id
@@ -112,17 +112,9 @@ async def _begin(asked: Asked, place: Place, past: Past, records: list[RecordRow
 async def _stateless(asked: Asked) -> Response:
     """In a conversation of its own, which is not kept; so answers are, for those who repeat a request under its key. A
     stream cannot be told twice."""
-    key = asked.api.idempotent_id(asked.request)
-    if key is None or asked.chat.stream:
+    if asked.chat.stream:
         return await _alone(asked)
-
-    async def do() -> KeptAnswer:
-        response = await _alone(asked)
-        return KeptAnswer(response.status_code, bytes(response.body), dict(response.headers))
-
-    principal = asked.caller.principal
-    kept, replayed = await replays(asked.api).once((principal.namespace, principal.name, key), asked.body, do)
-    return Response(kept.body, kept.status, {**kept.headers, **(REPLAYED if replayed else {})})
+    return await answered_once(asked.api, asked.caller, asked.request, asked.body, lambda: _alone(asked))
 
 
 async def _alone(asked: Asked) -> Response:
@@ -155,12 +147,14 @@ async def _in_conversation(asked: Asked, name: str) -> Response:
 async def _earlier(asked: Asked, kept: dict[str, Any]) -> Place:
     """Where the answer is that the same request was given earlier."""
     conversation = await asked.api.open(asked.api.ref(asked.caller, kept["conversation_id"]))
-    run_id, after = kept["run_id"], kept["after"]
+    run_id: str = kept["run_id"]
+    after: int | None = kept["after"]
     if after is None:
         after = await asked.api.first_seq(conversation, run_id) - 1
         events = await asked.api.events(conversation.ref, after, run_id)
         ends = [event.seq for event in events if isinstance(event, ev.StepCompleted)]
-        after = ends[kept["steps"] - 1] if kept.get("steps") else after
+        steps: int = kept.get("steps", 0)
+        after = ends[steps - 1] if steps else after
     return Place(conversation, run_id, after, replayed=True)
 
 
