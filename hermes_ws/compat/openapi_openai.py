@@ -304,18 +304,6 @@ _CONVERSATIONS: Final = (
         error=ERROR,
         refusals=(400, 404),
     ),
-    Operation(
-        method="DELETE",
-        path="/v1/conversations/{conversation_id}/items/{item_id}",
-        id="deleteItem",
-        tag="conversations (OpenAI)",
-        summary="Refused: what a model has been told stays told",
-        about="The log of a conversation is only appended to. All of it can be deleted.",
-        parameters=(_CONVERSATION, _ITEM),
-        answers={},
-        error=ERROR,
-        refusals=(400, 404),
-    ),
 )
 
 OPERATIONS: Final = (_CHAT, *_RESPONSES, *_CONVERSATIONS)

@@ -1,18 +1,18 @@
 """``/v1/conversations``: conversations in OpenAI's shape. They are those of the socket, under the same ids.
 
-Items are read off the log. The log is only appended to, so an item cannot be taken out of it: what a model has been
-told stays told. A whole conversation can be deleted.
+Items are read off the log. The log is only appended to, so an item cannot be taken out of it, and no DELETE
+is for one: what a model has been told stays told. A whole conversation can be deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hermes_ws.compat.conversation_items import Added, CallNote, Instruction, added, ends_of, listed
 from hermes_ws.compat.conversations import (
     MOST_ITEMS,
     Conversation,
@@ -24,9 +24,7 @@ from hermes_ws.compat.conversations import (
 )
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.fields import converted, invalid
-from hermes_ws.compat.item_lists import items_of, page_of, shown
-from hermes_ws.compat.past import Past
-from hermes_ws.compat.responses_input import Output, Turn, no_call, turn_of
+from hermes_ws.compat.item_lists import page_of
 from hermes_ws.compat.responses_request import check_metadata
 from hermes_ws.protocol.commands import ConversationConfigure, RunStart
 from hermes_ws.routes.context import Api, Route, json_response
@@ -40,13 +38,8 @@ from hermes_ws.store.base import RecordRow
 __all__ = ["ROUTES"]
 
 
-class _Instruction(msgspec.Struct, frozen=True, kw_only=True):
-    """A system message of a conversation: said to the agent in each of its responses."""
-
-    text: str
-    after: int
-    """The number of the event that it comes after."""
-    item: dict[str, Any]
+CALL: Final = "call"
+"""The kind of record that a call is which was added without what it came to."""
 
 
 # -- conversations -------------------------------------------------------------------------------------
@@ -60,10 +53,10 @@ async def create(api: Api, request: Request) -> Response:
     caller.check(RunStart(input="-"))
     conversation = await api.new(caller)
     with conversation.held():
-        turn = await _read(api, caller, conversation, given.items or [])
+        new = await _read(api, caller, conversation, given.items or [])
         patch = metadata_patch(None, given.metadata)
         await api.command(conversation, ConversationConfigure(config=patch), caller)
-        await _add(api, caller, conversation, turn, given.items or [])
+        await _add(api, caller, conversation, new)
         return json_response(await _shown(api, conversation))
 
 
@@ -124,11 +117,11 @@ async def add_items(api: Api, request: Request) -> Response:
     given = converted(await api.json(request), ItemsCreate)
     caller.check(RunStart(input="-"))
     with conversation.held():
-        turn = await _read(api, caller, conversation, given.items)
+        new = await _read(api, caller, conversation, given.items)
         before = {item["id"] for item in await _items(api, conversation)}
-        await _add(api, caller, conversation, turn, given.items)
-        added = [item for item in await _items(api, conversation) if item["id"] not in before]
-    return json_response(page_of(added, {"limit": "100"}, order="asc"))
+        await _add(api, caller, conversation, new)
+        there = [item for item in await _items(api, conversation) if item["id"] not in before]
+    return json_response(page_of(there, {"limit": "100"}, order="asc"))
 
 
 async def get_item(api: Api, request: Request) -> Response:
@@ -140,59 +133,48 @@ async def get_item(api: Api, request: Request) -> Response:
     raise ApiError(404, "item_not_found", f"Item with id '{item_id[:80]}' not found.", param="item_id")
 
 
-async def delete_item(api: Api, request: Request) -> Response:
-    """Refused: see the top of the module."""
-    await _named(api, request)
-    message = "single items cannot be deleted, since the log of a conversation is only appended to; delete all of it"
-    raise ApiError(400, "unsupported_operation", message, param="item_id")
-
-
 async def _items(api: Api, conversation: Open) -> list[dict[str, Any]]:
-    """The items of the log, and system messages where they were said."""
-    rows = await conversation.store.records(conversation.ref, INSTRUCTION)
-    told = [msgspec.json.decode(row.data, type=_Instruction) for row in rows]
-    events = await api.events(conversation.ref, 0)
-    listed: list[dict[str, Any]] = []
-    begin = 0
-    for one in told:
-        end = next((n for n, event in enumerate(events) if event.seq > one.after), len(events))
-        listed += [*items_of(events[begin:end]), one.item]
-        begin = end
-    return [*listed, *items_of(events[begin:])]
+    return listed(await api.events(conversation.ref, 0), *await _notes(conversation))
 
 
-async def _read(api: Api, caller: Caller, conversation: Open, given: list[dict[str, Any]]) -> Turn:
+async def _notes(conversation: Open) -> tuple[list[Instruction], list[CallNote]]:
+    """What is kept beside the log."""
+    store, ref = conversation.store, conversation.ref
+    instructions = [msgspec.json.decode(row.data, type=Instruction) for row in await store.records(ref, INSTRUCTION)]
+    return instructions, [msgspec.json.decode(row.data, type=CallNote) for row in await store.records(ref, CALL)]
+
+
+async def _read(api: Api, caller: Caller, conversation: Open, given: list[dict[str, Any]]) -> Added:
     if len(given) > MOST_ITEMS:
         raise invalid("items", f"has {len(given)} items; one request takes up to {MOST_ITEMS}")
     whole = await resolved(api, caller, given, (conversation.ref,))
-    turn = turn_of(whole, "items", conversation.session.state.calls, answered=False)
-    if turn.answers:
-        raise _unanswerable(turn)
-    return turn
+    known = conversation.session.state.calls
+    notes = [note.item for note in (await _notes(conversation))[1]]
+    waiting = {item["call_id"]: item for item in notes if item["call_id"] not in known}
+    return added(whole, waiting, known, new_id("it"))
 
 
-def _unanswerable(turn: Turn) -> ApiError:
-    lost: Sequence[Output] = turn.outputs
-    if lost:
-        return no_call(lost[0])
-    message = "approval requests are answered by POST /v1/responses with this conversation"
-    return ApiError(400, "unknown_approval_request", message, param=f"{turn.leaves[0].path}.approval_request_id")
+async def _add(api: Api, caller: Caller, conversation: Open, new: Added) -> None:
+    head = conversation.session.state.head
+    ends: list[int] = []
+    if new.past:
+        await api.add_past(conversation, caller, new.past)
+        ends = ends_of(new.past, await api.events(conversation.ref, head))
+    instructions, calls = await _notes(conversation)
+    first, after = len(instructions) + len(calls), [head, *ends]
+    notes: list[Instruction | CallNote] = [
+        Instruction(text=text, after=after[before], place=first + n, item=item)
+        for text, (n, before, item) in zip(new.texts, new.instructions, strict=True)
+    ]
+    notes += [CallNote(after=after[before], place=first + n, item=item) for n, before, item in new.calls]
+    if notes:
+        await keep(conversation, [_row(api, conversation, note) for note in notes])
 
 
-async def _add(api: Api, caller: Caller, conversation: Open, turn: Turn, given: list[dict[str, Any]]) -> None:
-    past: Past = turn.past
-    after = conversation.session.state.head
-    if past:
-        await api.add_past(conversation, caller, past)
-    if turn.instructions:
-        items_shown = [one for one in shown(given, new_id("it")) if one.get("role") in ("system", "developer")]
-        told = zip(turn.instructions, items_shown, strict=True)
-        rows = [_row(api, _Instruction(text=text, after=after, item=item)) for text, item in told]
-        await keep(conversation, rows)
-
-
-def _row(api: Api, instruction: _Instruction) -> RecordRow:
-    return RecordRow(INSTRUCTION, new_id("ins"), api.runtime.now(), msgspec.json.encode(instruction))
+def _row(api: Api, conversation: Open, note: Instruction | CallNote) -> RecordRow:
+    kind = INSTRUCTION if isinstance(note, Instruction) else CALL
+    data = conversation.session.scrubber.data(msgspec.json.encode(note))
+    return RecordRow(kind, new_id("note"), api.runtime.now(), data)
 
 
 ROUTES: Final[list[Route]] = [
@@ -203,5 +185,4 @@ ROUTES: Final[list[Route]] = [
     ("GET", "/v1/conversations/{conversation_id}/items", items),
     ("POST", "/v1/conversations/{conversation_id}/items", add_items),
     ("GET", "/v1/conversations/{conversation_id}/items/{item_id}", get_item),
-    ("DELETE", "/v1/conversations/{conversation_id}/items/{item_id}", delete_item),
 ]

@@ -51,6 +51,50 @@ async def test_it_may_begin_with_items(client: Responses) -> None:
     assert texts(page) == [("system", "Be kind."), ("user", "I am Al."), ("assistant", "Hi Al.")]
 
 
+async def test_system_messages_stay_where_they_were(client: Responses) -> None:
+    roles = ["user", "system", "assistant", "developer", "user", "assistant", "system"]
+    conversation = await made(client, items=[{"role": role, "content": f"{n}"} for n, role in enumerate(roles)])
+    path = f"/conversations/{conversation['id']}/items"
+    more = ["system", "assistant", "system"]
+    await client.ask("POST", path, {"items": [{"role": role, "content": f"{n}"} for n, role in enumerate(more, 7)]})
+    roles += more
+    assert texts(await client.get(path, order="asc")) == [(role, str(n)) for n, role in enumerate(roles)]
+
+
+async def test_a_call_may_be_added_before_what_it_came_to(client: Responses) -> None:
+    conversation = await made(client, items=[{"role": "user", "content": "look"}])
+    path = f"/conversations/{conversation['id']}/items"
+    calls = [{"type": "function_call", "call_id": c, "name": "look", "arguments": '{"at": "it"}'} for c in ("z", "y")]
+    added = (await client.ask("POST", path, {"items": calls})).json()["data"]
+    assert [(item["type"], item["call_id"], item["status"]) for item in added] == [
+        ("function_call", "z", "completed"),
+        ("function_call", "y", "completed"),
+    ]
+    outputs = [output(c, f"{c} it is") for c in ("z", "y")]
+    told = (await client.ask("POST", path, {"items": [*outputs, {"role": "assistant", "content": "done"}]})).json()
+    assert [item.get("output", "") for item in told["data"]] == ["z it is", "y it is", ""]
+    page = await client.get(path, order="asc")
+    assert page["data"][1:3] == added, "under the same ids"
+    assert page["data"][3:] == told["data"]
+    again = await client.ask("POST", path, {"items": [output("z", "something else")]})
+    assert (again.status_code, again.json()["error"]["code"]) == (400, "unknown_tool_call")
+    answer = await client.create("/say and now?", conversation=conversation["id"])
+    assert answer["status"] == "completed"
+
+
+async def test_a_call_that_is_added_twice_is_one(client: Responses) -> None:
+    conversation = await made(client)
+    path = f"/conversations/{conversation['id']}/items"
+    call = {"type": "function_call", "call_id": "z", "name": "look", "arguments": "{}"}
+    for _ in range(2):
+        await client.ask("POST", path, {"items": [call]})
+    await client.ask("POST", path, {"items": [call, output("z", "seen")]})
+    page = await client.get(path, order="asc")
+    assert [item["type"] for item in page["data"]] == ["function_call", "function_call_output"]
+    for item in page["data"]:
+        assert await client.get(f"{path}/{item['id']}") == item
+
+
 async def test_items_are_added_listed_and_fetched(client: Responses) -> None:
     conversation = await made(client)
     path = f"/conversations/{conversation['id']}/items"
@@ -68,7 +112,8 @@ async def test_an_item_cannot_be_taken_out_of_the_log(client: Responses) -> None
     path = f"/conversations/{conversation['id']}/items"
     item = (await client.get(path))["data"][0]
     answer = await client.ask("DELETE", f"{path}/{item['id']}")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_operation")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert "DELETE" not in answer.headers["allow"]
     assert (await client.get(path))["data"] == [item]
 
 
@@ -129,6 +174,7 @@ async def test_history_is_not_added_while_a_run_is_there(client: Responses) -> N
         ({"items": [{"role": "user", "content": "x"}] * 21}, "items"),
         ({"items": [{"role": "nobody", "content": "x"}]}, "items[0].role"),
         ({"items": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "items[0].call_id"),
+        ({"items": [{"type": "mcp_approval_response", "approval_request_id": "a", "approve": True}]}, "items[0].appr"),
         ({"items": "x"}, "items"),
         ({"metadata": {"k" * 65: "v"}}, "metadata"),
         ({"metadata": {str(n): "v" for n in range(17)}}, "metadata"),
