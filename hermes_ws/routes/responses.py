@@ -26,6 +26,7 @@ from hermes_ws.errors import CommandError
 from hermes_ws.protocol.commands import RunStart, RunStop
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.once import REPLAYED, Once, once
+from hermes_ws.routes.replays import answered_once
 from hermes_ws.routes.responses_begin import INSTRUCTION, Asked, begin, keep
 from hermes_ws.routes.responses_leave import until_answered
 from hermes_ws.routes.responses_log import Found, current, ends_with, find, grow, ids
@@ -62,12 +63,23 @@ async def create(api: Api, request: Request) -> Response:
         read_create(body, most_items=settings.messages, most_functions=settings.functions),
         tool_progress(request.headers),
     )
-    async with once(api, caller, request, body) as this:
-        if this.earlier is None:
-            found, extra = await _begun(asked, this), {}
-        else:
-            found, extra = await _earlier(asked, this.earlier["id"]), REPLAYED
-    headers = {**_headers(found), **extra}
+    if asked.request.store:
+        async with once(api, caller, request, body) as this:
+            if this.earlier is None:
+                found, extra = await begin(asked, *_named_now(this)), {}
+            else:
+                found, extra = await _earlier(asked, this.earlier["id"]), REPLAYED
+        return await _answered(asked, request, found, extra)
+
+    async def unkept() -> Response:
+        return await _answered(asked, request, await begin(asked, new_id("resp")), {})
+
+    return await (unkept() if asked.request.given.stream else answered_once(api, caller, request, body, unkept))
+
+
+async def _answered(asked: Asked, request: Request, found: Found, extra: dict[str, str]) -> Response:
+    """The response as it was asked for. ``extra`` are headers of one that an earlier request has begun."""
+    api, headers = asked.api, {**_headers(found), **extra}
     if asked.request.background and not asked.request.given.stream:
         return json_response((await current(api, found)).response, headers=headers)
     watched = _Watched(asked, found, await api.open(found.ref), goes_on=asked.request.background or bool(extra))
@@ -76,9 +88,10 @@ async def create(api: Api, request: Request) -> Response:
     return json_response(await api.unless_gone(request, watched.whole()), headers=headers)
 
 
-async def _begun(asked: Asked, this: Once) -> Found:
+def _named_now(this: Once) -> tuple[str, list[RecordRow]]:
+    """An id, and the records that tell of it whoever repeats the request."""
     response_id = new_id("resp")
-    return await begin(asked, response_id, this.records({"id": response_id}))
+    return response_id, this.records({"id": response_id})
 
 
 async def _earlier(asked: Asked, response_id: str) -> Found:
@@ -155,22 +168,19 @@ async def _after_first(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenera
 async def get(api: Api, request: Request) -> Response:
     """A response as it is; or its stream from any point on, as often as anybody wants it."""
     found = await _named(api, request)
+    after = count(request.query_params.get("starting_after"), "starting_after", -1)
     if request.query_params.get("stream", "").lower() in ("true", "1"):
-        given = request.query_params.get("starting_after")
-        after = -1 if given in (None, "") else count(given, "starting_after", -1)
         frames = _frames(api, found, found.record.projection(), after)
         return api.sse(frames, headers=_headers(found))
     return json_response((await current(api, found)).response, headers=_headers(found))
 
 
 async def _frames(api: Api, found: Found, projection: ResponseProjection, after: int) -> AsyncGenerator[bytes]:
-    """The events of the stream that follow the one numbered ``after``, as frames. The last one always comes: whoever
-    asks must not wait for something that has been."""
+    """The events of the stream that follow the one numbered ``after``, as frames. Whoever has them all is told that it
+    is over."""
     async with aclosing(grow(api, found, projection)) as growing:
         async for event, made in growing:
             wanted = [one for one in made if one.sequence_number > after]
-            if projection.done and made and not wanted:
-                wanted = made[-1:]
             if wanted:
                 yield b"".join(map(_frame, wanted))
             elif event is None and not made:

@@ -324,6 +324,16 @@ async def test_a_response_that_is_not_there_is_404(responses: Responses, path: s
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
+async def test_what_is_not_stored_is_told_again_under_its_key(server: Server) -> None:
+    client = Responses(server, **{"Idempotency-Key": fresh("key")})
+    body = {"input": "hello", "store": False}
+    first, again = [await client.ask("POST", "/responses", body) for _ in range(2)]
+    assert again.json() == first.json()
+    assert again.headers["idempotency-replayed"] == "true"
+    status, error = await client.refused("other", store=False)
+    assert (status, error["code"]) == (409, "idempotency_key_conflict")
+
+
 async def test_the_same_request_under_one_key_is_done_once(server: Server) -> None:
     key = {"Idempotency-Key": fresh("key")}
     client = Responses(server, **key)
@@ -353,10 +363,19 @@ async def test_a_stream_is_taken_up_again_from_any_point(responses: Responses) -
         assert await responses.streamed(response["id"], starting_after=after) == whole[after + 1 :]
 
 
-async def test_whoever_asks_for_what_comes_after_the_end_gets_the_end(responses: Responses) -> None:
+async def test_whoever_asks_for_what_comes_after_the_end_is_told_that_there_is_nothing(responses: Responses) -> None:
     response = await responses.create("hello")
     last = (await responses.streamed(response["id"]))[-1]
-    assert await responses.streamed(response["id"], starting_after=last["sequence_number"]) == [last]
+    assert await responses.streamed(response["id"], starting_after=last["sequence_number"]) == []
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+async def test_a_place_in_the_stream_is_a_number_whether_or_not_it_is_streamed(
+    responses: Responses, stream: str
+) -> None:
+    response = await responses.create("hello")
+    answer = await responses.ask("GET", f"/responses/{response['id']}", stream=stream, starting_after="here")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "starting_after")
 
 
 async def test_a_stream_that_broke_off_goes_on_where_it_was(responses: Responses) -> None:
