@@ -16,11 +16,15 @@ from weakref import WeakKeyDictionary
 
 import anyio
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.routes.context import Api
+from hermes_ws.routes.once import REPLAYED
+from hermes_ws.runtime.principal import Caller
 
-__all__ = ["KeptAnswer", "Replays", "replays"]
+__all__ = ["KeptAnswer", "Replays", "answered_once", "replays"]
 
 _EXTRA_BYTES = 1_024
 """What an answer takes beside its body."""
@@ -106,3 +110,20 @@ def replays(api: Api) -> Replays:
         settings = api.settings.compat
         _REPLAYS[api] = Replays(settings.replay_bytes, settings.replay_s)
     return _REPLAYS[api]
+
+
+async def answered_once(
+    api: Api, caller: Caller, request: Request, body: dict[str, Any], do: Callable[[], Awaitable[Response]]
+) -> Response:
+    """What ``do`` answers, or has answered to the same request under the same ``Idempotency-Key``."""
+    key = api.idempotent_id(request)
+    if key is None:
+        return await do()
+
+    async def kept() -> KeptAnswer:
+        response = await do()
+        return KeptAnswer(response.status_code, bytes(response.body), dict(response.headers))
+
+    principal = caller.principal
+    answer, replayed = await replays(api).once((principal.namespace, principal.name, key), body, kept)
+    return Response(answer.body, answer.status, {**answer.headers, **(REPLAYED if replayed else {})})

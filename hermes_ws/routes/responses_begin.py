@@ -290,8 +290,9 @@ class _Beginning:
         request, ref = self._request, self._conversation.ref
         name = None if is_ephemeral(ref) else ref.conversation_id
         model = self._agent or self._api.settings.server.model_name
+        opening = request.opening(self._response_id, self._conversation.now() // 1000, model, name)
         return ResponseRecord(
-            opening=request.opening(self._response_id, self._conversation.now() // 1000, model, name),
+            opening=opening if name is not None else msgspec.structs.replace(opening, store=False),
             run_id=None,
             own_tools=self._asked.own_tools,
             input=shown(given, self._response_id),
