@@ -27,7 +27,7 @@ from hermes_ws.routes.streams import EventStream, unless_gone
 from hermes_ws.routes.weights import check_command, check_past
 from hermes_ws.runtime.commands import Beside, do
 from hermes_ws.runtime.conversation import Conversation
-from hermes_ws.runtime.following import events_between, follow
+from hermes_ws.runtime.following import batches, events_between, follow
 from hermes_ws.runtime.principal import Caller, Principal
 from hermes_ws.runtime.runtime import Runtime, new_id
 from hermes_ws.settings import Settings
@@ -292,6 +292,17 @@ class Api:
             async for event in events:
                 if event is None or run_id is None or (isinstance(event, ev.RunEvent) and event.run_id == run_id):
                     yield event
+
+    async def batches(
+        self, ref: ConversationRef, after: int, run_id: str | None = None
+    ) -> AsyncGenerator[list[ev.Event]]:
+        """The same, as many at once as are there; none at all when nothing came for a while."""
+        silence_s = self.settings.compat.keepalive_s
+        async with aclosing(batches(self.runtime, ref, after, silence_s=silence_s, run_id=run_id)) as found:
+            async for events in found:
+                wanted = [e for e in events if run_id is None or (isinstance(e, ev.RunEvent) and e.run_id == run_id)]
+                if wanted or not events:
+                    yield wanted
 
     async def events(
         self, ref: ConversationRef, after: int, run_id: str | None = None, *, deltas: bool = False

@@ -6,7 +6,7 @@ off the log each time: by any number of readers, from any point, after its end a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -16,6 +16,7 @@ from starlette.responses import Response
 from hermes_ws.compat.runs import RunEvents, sse
 from hermes_ws.compat.runs_request import RunRequest, run_request
 from hermes_ws.errors import ConversationDeleted
+from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import RunStart
 from hermes_ws.routes import runs_control, runs_list
 from hermes_ws.routes.context import Api, Route, json_response
@@ -29,6 +30,8 @@ from hermes_ws.runtime.principal import Caller
 
 __all__ = ["ROUTES"]
 
+_AT_ONCE: Final = 65_536
+"""Bytes of a stream that are written together."""
 _CLOSED: Final = b": stream closed\n\n"
 
 
@@ -99,17 +102,30 @@ async def _stream(api: Api, found: Found, after: int) -> AsyncGenerator[bytes]:
         if not projection.done:
             head = (await api.open(found.ref)).committed  # a number that is yet to come would wait for itself
             since = min(max(after, found.first_seq - 1), head)
-            async with aclosing(api.follow(found.ref, since, found.row.run_id)) as following:
-                async for event in following:
-                    if event is None:
-                        yield KEEPALIVE
-                    elif frames := projection.feed(event):
-                        yield sse(event.seq, frames)
+            async with aclosing(api.batches(found.ref, since, found.row.run_id)) as following:
+                async for some in following:
+                    for frames in _joined(projection, some) if some else [KEEPALIVE]:
+                        yield frames
                     if projection.done:
                         break
         if not projection.done:
             return  # the server goes down: whoever comes back goes on from here
     yield _CLOSED
+
+
+def _joined(projection: RunEvents, some: list[ev.Event]) -> Iterator[bytes]:
+    """What is there at once goes out at once: with many readers, each write costs more than what is in it."""
+    waiting = bytearray()
+    for event in some:
+        if frames := projection.feed(event):
+            waiting += sse(event.seq, frames)
+        if projection.done:
+            break
+        if len(waiting) >= _AT_ONCE:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
 
 
 ROUTES: Final[list[Route]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from hermes_ws.errors import CommandError, ConversationDeleted
@@ -13,7 +14,7 @@ from hermes_ws.runtime.runtime import Runtime
 from hermes_ws.runtime.tail import payload_of
 from hermes_ws.store.base import ConversationRef
 
-__all__ = ["events_between", "follow"]
+__all__ = ["batches", "events_between", "follow"]
 
 PAGE: Final = 1_000
 PAGE_BYTES: Final = 1_048_576
@@ -25,6 +26,20 @@ async def follow(
     runtime: Runtime, ref: ConversationRef, after: int, *, silence_s: float, run_id: str | None = None
 ) -> AsyncGenerator[ev.Event | None]:
     """Committed events that follow ``after``, in order, as they come; None after ``silence_s`` seconds without any.
+    See :func:`batches`."""
+    async with aclosing(batches(runtime, ref, after, silence_s=silence_s, run_id=run_id)) as found:
+        async for events in found:
+            if not events:
+                yield None
+            for event in events:
+                yield event
+
+
+async def batches(
+    runtime: Runtime, ref: ConversationRef, after: int, *, silence_s: float, run_id: str | None = None
+) -> AsyncGenerator[list[ev.Event]]:
+    """Committed events that follow ``after``, in order, as many at once as are there; none at all after ``silence_s``
+    seconds without any.
 
     ``run_id``: it is this run that matters to whoever follows. Ends when the server goes down. Raises
     :class:`~hermes_ws.errors.ConversationDeleted`, or another :class:`~hermes_ws.errors.StoreError` when the log cannot
@@ -40,13 +55,13 @@ async def follow(
                 upto, epoch = conversation.committed, epoch or conversation.epoch
                 if after < upto:
                     events = await _some(conversation, after, upto)
-                    for event in events:
-                        yield event
+                    if events:
+                        yield events
                     after = events[-1].seq if events else upto
                     continue
                 await conversation.wait_beyond(after, silence_s)
                 if conversation.committed <= after and not conversation.dead:
-                    yield None
+                    yield []
 
 
 async def _opened(runtime: Runtime, ref: ConversationRef) -> Conversation:

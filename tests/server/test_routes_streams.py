@@ -15,6 +15,7 @@ from hermes_ws.compat.errors import ApiError
 from hermes_ws.errors import CommandError, ConversationDeleted, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import ConversationConfigure, RunStart
+from hermes_ws.routes import runs
 from hermes_ws.routes.context import Api
 from hermes_ws.routes.streams import KEEPALIVE, EventStream, unless_gone
 from hermes_ws.runtime.conversation import Conversation
@@ -364,6 +365,33 @@ async def test_following_one_run_leaves_out_the_others(api: Api) -> None:
     assert first.after < second.after
     finals = await api.events(conversation.ref, second.after, second.run_id)
     assert finals == [event for event in seen if not isinstance(event, ev.MessageDelta)]
+
+
+async def test_what_is_there_already_is_written_at_once(api: Api) -> None:
+    conversation = await api.new(ME)
+    begun = await api.begin(conversation, ME, [], "/stream 200\n/say done")
+    assert await ended(conversation, begun.run_id) == "completed"
+    line = Line()
+    line.scope["path_params"] = {"run_id": begun.run_id}
+    await (await runs.events(api, line.request))(line.scope, line.receive, line.send)
+    assert line.complete
+    assert line.body.count(b"data: ") > 5
+    assert [bool(message["body"]) for message in line.sent[1:]] == [True, True, False]  # events, that it ends, the end
+
+
+async def test_batches_are_of_one_run_and_silence_is_an_empty_one(api: Api) -> None:
+    conversation = await api.new(ME)
+    first = await api.begin(conversation, ME, [], "/say one")
+    await ended(conversation, first.run_id)
+    second = await api.begin(conversation, ME, [], "/ask Which? | a | b")
+    await until(lambda: bool(conversation.session.state.interactions))
+    await conversation.settled()
+    async with aclosing(api.batches(conversation.ref, 0, second.run_id)) as batches:
+        seen = await anext(batches)
+        while some := await anext(batches):
+            seen += some
+    assert {event.run_id for event in seen if isinstance(event, ev.RunEvent)} == {second.run_id}
+    assert all(isinstance(event, ev.RunEvent) for event in seen)
 
 
 async def test_a_deleted_conversation_is_told_to_whoever_follows(api: Api) -> None:
