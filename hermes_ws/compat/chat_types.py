@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from hermes_ws.compat.fields import FUNCTION_NAME
+
 __all__ = [
     "CalledFunction",
     "ChatChoice",
@@ -34,7 +36,7 @@ __all__ = [
     "ToolProgress",
 ]
 
-FunctionName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$(?!\n)")]
+FunctionName: TypeAlias = Annotated[str, msgspec.Meta(pattern=FUNCTION_NAME)]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
 _Penalty: TypeAlias = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 _Bias: TypeAlias = Annotated[float, msgspec.Meta(ge=-100, le=100)]

@@ -10,9 +10,22 @@ import msgspec
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.protocol.codec import invalid_value
 
-__all__ = ["converted", "invalid", "items", "missing", "named", "text", "whole_object"]
+__all__ = [
+    "FUNCTION_NAME",
+    "converted",
+    "function_name",
+    "invalid",
+    "items",
+    "missing",
+    "named",
+    "text",
+    "whole_object",
+]
 
 T = TypeVar("T")
+
+FUNCTION_NAME: Final = r"^[A-Za-z0-9_.:-]{1,128}$(?!\n)"
+"""What a client may call a function of its own, whichever API it brings it by: endpoints of models take no more."""
 
 _NAMES: Final[dict[str, str]] = {
     "dict": "an object",
@@ -77,6 +90,14 @@ def text(value: Any, path: str) -> str:
     if not isinstance(value, str):
         raise _type(path, "a string", value)
     return value
+
+
+def function_name(value: Any, path: str) -> str:
+    """What a client calls a function of its own."""
+    name = text(value, path)
+    if not re.match(FUNCTION_NAME, name):
+        raise invalid(path, "is a name of 1 to 128 letters, digits and `_`, `.`, `:`, `-`, without accents or spaces")
+    return name
 
 
 def named(value: Any) -> str:

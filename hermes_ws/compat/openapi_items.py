@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from hermes_ws.compat.fields import FUNCTION_NAME
 from hermes_ws.compat.openapi_content import ANSWER, EARLIER, RESULT, TEXTS, FunctionName
 from hermes_ws.compat.openapi_types import AnyOf, ListOf
 
@@ -179,7 +180,7 @@ class FunctionGiven(msgspec.Struct, kw_only=True):
 
     type: Literal["function"]
     """``function``."""
-    name: Annotated[str, msgspec.Meta(pattern=r"^\S{1,128}$")]
+    name: Annotated[str, msgspec.Meta(pattern=FUNCTION_NAME)]
     """What the model calls it."""
     description: str | None = None
     """For the model."""
@@ -201,7 +202,7 @@ class NestedFunctionGiven(msgspec.Struct, kw_only=True):
 class FunctionGivenInside(msgspec.Struct, kw_only=True):
     """A function that the client executes."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^\S{1,128}$")]
+    name: Annotated[str, msgspec.Meta(pattern=FUNCTION_NAME)]
     """What the model calls it."""
     description: str | None = None
     """For the model."""

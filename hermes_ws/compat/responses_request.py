@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hermes_ws.compat.fields import converted, invalid, items, text, whole_object
+from hermes_ws.compat.fields import converted, function_name, invalid, items, text, whole_object
 from hermes_ws.compat.responses_types import ConversationId, CreateResponse, Response, ResponseStatus
 from hermes_ws.protocol.commands import ClientTool
 
 __all__ = ["ResponseRequest", "check_metadata", "read_create"]
 
-_NAME_CHARS: Final = 128
 _KEY_CHARS: Final = 64
 _ECHOED: Final = 80
 _OF_THE_SERVER: Final = (
@@ -180,9 +179,7 @@ def _function(tool: dict[str, Any], path: str) -> dict[str, Any]:
     """A function as the specification has it; as chat completions nest it, too."""
     inner = tool.get("function")
     given, at = (tool, path) if inner is None else (whole_object(inner, f"{path}.function"), f"{path}.function")
-    name = text(given.get("name"), f"{at}.name")
-    if not 0 < len(name) <= _NAME_CHARS or any(c.isspace() for c in name):
-        raise invalid(f"{at}.name", f"is a name of 1 to {_NAME_CHARS} characters without spaces")
+    name = function_name(given.get("name"), f"{at}.name")
     description, parameters, strict = given.get("description"), given.get("parameters"), given.get("strict")
     if parameters is not None and whole_object(parameters, f"{at}.parameters").get("type", "object") != "object":
         raise invalid(f"{at}.parameters.type", "is `object`: arguments are an object")

@@ -87,9 +87,13 @@ def test_all_that_the_user_says_last_is_said() -> None:
     assert request.said == [TextPart(text="one"), TextPart(text=""), ImagePart(url=PIXEL)]
 
 
-def test_an_empty_message_is_one_where_something_came_before() -> None:
-    request = read(HI, {"role": "assistant", "content": "hello"}, {"role": "user", "content": ""})
-    assert (request.said, request.past()) == ([TextPart(text="")], [Said("hi"), Answered("hello")])
+@pytest.mark.parametrize("nothing", ["", [{"type": "text", "text": ""}]])
+def test_after_something_an_empty_message_has_the_assistant_go_on(nothing: Any) -> None:
+    empty = {"role": "user", "content": nothing}
+    request = read(HI, {"role": "assistant", "content": "hello"}, empty)
+    assert request.said == "[Go on where your answer ends.]"
+    assert request.past() == [Said("hi"), Answered("hello")]
+    assert refused({"messages": [empty]}).param == "messages[0].content"
 
 
 def test_images_are_kept_in_what_is_said_and_in_what_was() -> None:
@@ -297,6 +301,7 @@ def test_allowed_tools_leave_the_others_out() -> None:
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         ({"tools": [{"type": "function", "function": {"name": "get weather"}}]}, "tools[0].function.name"),
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "a/b"}}]}, "tools[0].function.name"),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]},
             "tools[0].function.parameters",
