@@ -48,7 +48,7 @@ _SAMPLING: Final = (
 """What is passed on to the model."""
 _DEFAULTS: Final = CompatSettings()
 _GO_ON: Final = "[Go on where your answer ends.]"
-"""What is said for a client whose last message is the assistant's: it wants more of that."""
+"""What is said for a client whose last message is the assistant's, or an empty one: it wants more of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,8 @@ def _split(messages: list[Message]) -> tuple[list[Message], Input | None, list[R
     match last:
         case User():
             before, users = _ending(messages, User)
-            said = _together([user.parts for user in users if user.parts])
-            # An empty message after others is one all the same: whoever sends it wants to hear more.
-            return before, said or ([TextPart(text="")] if before else None), []
+            said = _together([user.parts for user in users if not _is_empty(user.parts)])
+            return before, said or (_GO_ON if before else None), []
         case Assistant():
             check_answered(past_before(messages), "messages")
             return messages, _GO_ON, []
@@ -146,15 +145,18 @@ def _ending(messages: list[Message], kind: type[M]) -> tuple[list[Message], list
     return messages[: len(messages) - len(found)], found
 
 
+def _is_empty(parts: Input) -> bool:
+    return not parts or all(part == TextPart(text="") for part in parts)
+
+
 def _together(inputs: list[Input]) -> Input:
-    """Several messages as one, with a blank line between them."""
+    """Several messages as one: texts with a blank line between them, or else the parts of all."""
     if len(inputs) == 1:
         return inputs[0]
     if all(isinstance(one, str) for one in inputs):
         return "\n\n".join(one for one in inputs if isinstance(one, str))
     parts: list[ContentPart] = []
     for one in inputs:
-        parts += [TextPart(text="")] if parts else []  # the texts of parts are lines
         parts += [TextPart(text=one)] if isinstance(one, str) else one
     return parts
 

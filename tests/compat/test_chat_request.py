@@ -84,7 +84,7 @@ def test_all_that_the_user_says_last_is_said() -> None:
     request = read(*before, {"role": "user", "content": "one"}, {"role": "system", "content": "x"}, HI)
     assert (request.said, request.past()) == ("one\n\nhi", [Said("hi"), Answered("hello")])
     request = read(*before, {"role": "user", "content": "one"}, seen, {"role": "user", "content": ""})
-    assert request.said == [TextPart(text="one"), TextPart(text=""), ImagePart(url=PIXEL)]
+    assert request.said == [TextPart(text="one"), ImagePart(url=PIXEL)]
 
 
 @pytest.mark.parametrize("nothing", ["", [{"type": "text", "text": ""}]])

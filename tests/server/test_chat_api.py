@@ -98,6 +98,20 @@ async def test_several_steps_are_one_answer(server: Server) -> None:
     assert content(chunks, "reasoning_content") == "They want a listing."
 
 
+async def test_instructions_alone_are_answered(server: Server) -> None:
+    body = await complete(server, say("Name a colour.", "system"))
+    assert "Name a colour." in body["choices"][0]["message"]["content"]
+
+
+async def test_after_an_answer_an_empty_message_has_the_model_go_on(make_server: MakeServer) -> None:
+    async with endpoint() as model:
+        server = make_server(settings=model.settings())
+        model.plays(text("Fine."))
+        body = await complete(server, say("hi"), say("hello", "assistant"), say(""))
+        assert body["choices"][0]["message"]["content"] == "Fine."
+        assert [one["content"] for one in model.last.body["messages"][-3:-1]] == ["hi", "hello"]
+
+
 async def test_images_by_value_and_by_address(server: Server) -> None:
     by_address = {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}
     body = await complete(server, say([{"type": "text", "text": "what is this?"}, ONE_PICTURE, by_address]))
