@@ -202,8 +202,10 @@ class Session(Reports):
         """Whoever answers has brought other functions, or has something else in mind for the model."""
         assert isinstance(resolved, ev.InteractionResolved)
         run = self.state.runs[resolved.run_id]
+        before = self.options.get(run.run_id, RunOptions())
         self.options[run.run_id] = msgspec.structs.replace(
-            self.options.get(run.run_id, RunOptions()),
+            before,
+            instructions=before.instructions if options.instructions is None else options.instructions,
             functions=options.functions,
             tool_choice=options.tool_choice,
             choice_step=run.step.number + 1 if run.step else 1,

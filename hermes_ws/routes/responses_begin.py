@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import anyio
@@ -215,8 +215,11 @@ async def _is_last(asked: Asked, found: Found, conversation: Conversation) -> bo
 async def _past_up_to(api: Api, found: Found) -> Past:
     """What was said and done up to the end of a response."""
     projection, past = found.record.projection(), list[ev.Event]()
+    until = found.record.until
     for event in await api.events(found.ref, 0):
         if found.record.run_id is None and event.seq > found.record.after:
+            break
+        if until is not None and event.seq >= until:  # what was heard there is of the next one
             break
         past.append(event)
         projection.feed(event)
@@ -259,6 +262,8 @@ class _Beginning:
         state = self._conversation.session.state
         active = state.active
         waiting = [one for one in state.interactions.values() if active and one.run_id == active.run_id]
+        if not turn.answers and active and not await self._is_known(active.run_id):
+            waiting = []
         if waiting and active and self._request.given.generate is not False:
             after = missed.after if missed is not None and missed.run_id == active.run_id else state.head
             record = replace_run(record, active.run_id, after=after, answers=[i.interaction_id for i in waiting])
@@ -268,6 +273,14 @@ class _Beginning:
         else:
             record = await self._say(turn, record)
         return Found(self._conversation.ref, record)
+
+    async def _is_known(self, run_id: str) -> bool:
+        """Whether the run is one of a response. What any other asks is not for these clients: they wait their turn."""
+        conversation = self._conversation
+        rows = await conversation.store.records(conversation.ref, RESPONSE)
+        kept = [msgspec.json.decode(row.data, type=ResponseRecord) for row in rows]
+        local = [found.record for found in self._asked.local.values() if found.ref == conversation.ref]
+        return any(record.run_id == run_id for record in (*kept, *local))
 
     async def _tell(self, record: ResponseRecord, missed: Late) -> Found:
         """Nothing is to be done any more: what has followed since is the response."""
@@ -300,11 +313,11 @@ class _Beginning:
             implicit=self._place.implicit,
         )
 
-    def _beside(self, record: ResponseRecord, *, functions: bool = True, records: bool = True) -> Beside:
+    def _beside(self, record: ResponseRecord, *, records: bool = True) -> Beside:
         request = self._request
         return Beside(
             run_id=record.run_id,
-            functions=(request.functions or []) if functions else request.functions,
+            functions=request.functions or [],
             tool_choice=request.tool_choice,
             parameters=request.parameters,
             records=self._kept(record) if records else [],
@@ -327,8 +340,17 @@ class _Beginning:
             steer = RunSteer(text=_text_only(turn.said), run_id=record.run_id)
             await self._api.command(self._conversation, steer, self._caller)
         for number, reply in enumerate(replies):
-            beside = self._beside(record, functions=False, records=not number)
+            beside = replace(self._beside(record, records=not number), **self._for_the_rest(turn, record))
             await self._api.command(self._conversation, reply, self._caller, beside)
+
+    def _for_the_rest(self, turn: Turn, record: ResponseRecord) -> dict[str, Any]:
+        """What is another for the run that goes on. Functions that the request says nothing of stay."""
+        request = self._request
+        instructions = self._instructions(record) if request.given.instructions or turn.instructions else None
+        functions = request.functions
+        if functions is None and (instructions or request.parameters):
+            functions = self._conversation.session.functions
+        return {"functions": functions, "instructions": instructions}
 
     # -- beginning -----------------------------------------------------------------------------------------
 

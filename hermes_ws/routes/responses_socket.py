@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from hermes_ws.compat.errors import ApiError, envelope, of_command
 from hermes_ws.compat.fields import invalid, items, text
+from hermes_ws.compat.item_lists import shown
 from hermes_ws.compat.responses import ResponseProjection
 from hermes_ws.compat.responses_input import turn_of
 from hermes_ws.compat.responses_record import ResponseRecord
@@ -263,7 +264,7 @@ class _Socket:
                 return None
             live.steers.discard(event.steer_id)
         own = event.new_run_id
-        record = _next(live.found.record, own or live.found.record.run_id, 0 if own else event.seq, event.ts)
+        record = _next(live.found.record, event)
         ended = live.found.record if own else replace(live.found.record, until=event.seq)
         if ended.opening.store:
             now = live.conversation.now()
@@ -278,13 +279,15 @@ class _Socket:
             await self._tell(told, live.lane)
 
 
-def _next(record: ResponseRecord, run_id: str | None, after: int, ts: int) -> ResponseRecord:
-    """What goes on from a response without having been asked for: with the same settings."""
-    opening = replace(record.opening, id=new_id("resp"), created_at=ts // 1000, previous_response_id=record.opening.id)
+def _next(record: ResponseRecord, heard: ev.RunSteered) -> ResponseRecord:
+    """What goes on from a response without having been asked for, with what was said to it: with the same settings."""
+    response_id, created_at = new_id("resp"), heard.ts // 1000
+    opening = replace(record.opening, id=response_id, created_at=created_at, previous_response_id=record.opening.id)
     return ResponseRecord(
         opening=opening,
-        run_id=run_id,
-        after=after,
+        run_id=heard.new_run_id or record.run_id,
+        after=0 if heard.new_run_id else heard.seq,
+        input=shown([{"role": "user", "content": heard.text}], response_id),
         own_tools=record.own_tools,
         system=record.system,
         implicit=record.implicit,

@@ -58,19 +58,24 @@ class Beside:
 
     ``run_id`` is for the run that ``run.start`` makes. ``functions`` (executed by whoever asks), ``tool_choice`` and
     ``parameters`` (for the model) are for that run; with ``interaction.reply``, for the run that goes on, unless
-    ``functions`` is None. ``records`` are kept in the same commit.
+    ``functions`` is None. ``instructions`` take the place of those that such a run has. ``records`` are kept in the
+    same commit.
     """
 
     run_id: str | None = None
     functions: list[ClientTool] | None = None
     tool_choice: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict[str, Any])
+    instructions: str | None = None
     records: list[RecordRow] = field(default_factory=list[RecordRow])
 
     def options(self) -> RunOptions:
         """As a run has it."""
         return RunOptions(
-            functions=self.functions or [], tool_choice=self.tool_choice, parameters=dict(self.parameters)
+            functions=self.functions or [],
+            tool_choice=self.tool_choice,
+            parameters=dict(self.parameters),
+            instructions=self.instructions,
         )
 
 

@@ -242,6 +242,21 @@ async def test_a_person_at_the_socket_may_give_leave_first(responses: Responses,
     assert "next" in said(second)
 
 
+async def test_what_somebody_elses_run_asks_is_not_asked_of_those_who_come_after_it(
+    responses: Responses, server: Server
+) -> None:
+    name = fresh()
+    async with server.socket(name, after=0) as socket:
+        await socket.ok("run.start", input="/run echo hi\n/say done")
+        asked = await socket.until("interaction.requested")
+        begun = await responses.create("hello", conversation=name, background=True)
+        assert begun["status"] == "queued"
+        await socket.ok("interaction.reply", interaction_id=asked["interaction_id"], option="once")
+        await socket.until("run.completed")
+    (last,) = [event for event in await responses.streamed(begun["id"]) if event["type"] == "response.completed"]
+    assert "hello" in said(last["response"])
+
+
 async def test_whoever_gives_leave_too_is_told_what_has_followed_since(responses: Responses, server: Server) -> None:
     first, request = await asked_for_leave(responses)
     await judged_at_the_socket(server, first, "once")

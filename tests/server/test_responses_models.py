@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.agents.endpoint_server import Endpoint, chunk, streams, text
+from tests.agents.endpoint_server import Endpoint, calls, chunk, streams, text
 from tests.agents.endpoint_server import endpoint as running_endpoint
 from tests.conftest import MakeServer
-from tests.server.responses_wire import WEATHER, Responses, said
+from tests.server.responses_wire import WEATHER, Responses, output, said
 from tests.wire import Json
 
 
@@ -39,6 +39,30 @@ async def test_instructions_are_for_one_response_and_system_messages_stay(
     await responses.create("more", previous_response_id=first["id"], instructions="Be long.")
     assert messages(endpoint)[0] == ("system", "Speak like a pirate.\n\nBe long.")
     assert messages(endpoint)[1:] == [("user", "hi"), ("assistant", "fine"), ("user", "more")]
+
+
+async def test_what_a_request_with_outputs_wants_of_the_model_is_for_the_rest_of_the_run(
+    responses: Responses, endpoint: Endpoint
+) -> None:
+    endpoint.plays(calls(("get_weather", {"city": "Oslo"})), text("fine"))
+    first = await responses.create("hi", tools=[WEATHER], instructions="ONE")
+    given = [output(first["output"][-1]["call_id"], "rain")]
+    more: Json = {"instructions": "TWO", "temperature": 0.5}
+    second = await responses.create(given, previous_response_id=first["id"], **more)
+    assert said(second) == "fine"
+    assert messages(endpoint)[0] == ("system", "TWO")
+    assert endpoint.last.body["temperature"] == 0.5
+    assert "get_weather" in [tool["function"]["name"] for tool in endpoint.last.body["tools"]]
+
+
+async def test_without_instructions_of_its_own_the_run_keeps_those_that_it_has(
+    responses: Responses, endpoint: Endpoint
+) -> None:
+    endpoint.plays(calls(("get_weather", {"city": "Oslo"})), text("fine"))
+    first = await responses.create("hi", tools=[WEATHER], instructions="ONE")
+    given = [output(first["output"][-1]["call_id"], "rain")]
+    await responses.create(given, previous_response_id=first["id"], tools=[WEATHER])
+    assert messages(endpoint)[0] == ("system", "ONE")
 
 
 async def test_system_messages_of_a_conversation_are_said_in_each_of_its_responses(

@@ -256,6 +256,21 @@ async def test_where_the_agent_hears_it_the_next_response_begins_by_itself(clien
     kept = Responses(server)
     assert await kept.get(f"/responses/{first}") == ended
     assert await kept.get(f"/responses/{after['id']}") == after
+    (item,) = (await kept.get(f"/responses/{after['id']}/input_items"))["data"]
+    assert item["content"][0]["text"] == "be quick"
+
+
+async def test_what_was_heard_after_a_response_is_not_in_the_history_of_its_branches(
+    client: Client, server: Server
+) -> None:
+    first = await begun(client, "/stream 20 20\n/say end")
+    await client.send({"type": "response.steer", "input": "be quick", "previous_response_id": first})
+    await client.until(*ENDS)
+    await client.until(*ENDS)
+    branch = await client.create("branch", previous_response_id=first)
+    listed = await Responses(server).get(f"/conversations/{branch['conversation']['id']}/items", order="asc")
+    told = [item["content"][0]["text"] for item in listed["data"] if item.get("role") == "user"]
+    assert told == ["/stream 20 20\n/say end", "branch"]
 
 
 async def test_what_the_agent_hears_beside_answers_waits_for_them(client: Client) -> None:
