@@ -29,6 +29,8 @@ _PREFIXES: Final = {
     "reasoning": "rsn",
     "function_call": "fc",
     "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
     "mcp_approval_response": "apr",
 }
 
@@ -182,7 +184,7 @@ def _shown(item: dict[str, Any], name: str) -> dict[str, Any]:
     if kind == "message":
         return _shown_message(item, item_id)
     whole = {**item, "type": kind, "id": item_id, "status": item.get("status") or "completed"}
-    if kind == "function_call_output" and isinstance(item.get("output"), list):
+    if kind in ("function_call_output", "custom_tool_call_output") and isinstance(item.get("output"), list):
         whole["output"] = _json(made.said("", _stored(parts_of(item["output"], "output"))))["content"]
     return whole
 

@@ -104,6 +104,30 @@ class OutputGiven(msgspec.Struct, kw_only=True):
     """Text; parts, where there are images."""
 
 
+class CustomCallGiven(msgspec.Struct, kw_only=True):
+    """A call of a tool that takes text. It is read as one of a function with the argument ``input``."""
+
+    type: Literal["custom_tool_call"]
+    """``custom_tool_call``."""
+    call_id: _ItemId
+    """What the output names."""
+    name: FunctionName
+    """What was called."""
+    input: str
+    """With what."""
+
+
+class CustomOutputGiven(msgspec.Struct, kw_only=True):
+    """What such a call came to."""
+
+    type: Literal["custom_tool_call_output"]
+    """``custom_tool_call_output``."""
+    call_id: _ItemId
+    """The call."""
+    output: Any
+    """Text; parts, where there are images."""
+
+
 class McpCallGiven(msgspec.Struct, kw_only=True):
     """A call that was executed by whoever made it."""
 
@@ -137,7 +161,25 @@ class ApprovalGiven(msgspec.Struct, kw_only=True):
 class PassedOver(msgspec.Struct, kw_only=True):
     """What says nothing to the model."""
 
-    type: Literal["mcp_list_tools", "mcp_approval_request", "compaction"]
+    type: Literal[
+        "mcp_list_tools",
+        "mcp_approval_request",
+        "compaction",
+        "web_search_call",
+        "file_search_call",
+        "image_generation_call",
+        "code_interpreter_call",
+        "computer_call",
+        "computer_call_output",
+        "local_shell_call",
+        "local_shell_call_output",
+        "shell_call",
+        "shell_call_output",
+        "apply_patch_call",
+        "apply_patch_call_output",
+        "tool_search_call",
+        "tool_search_output",
+    ]
     """Which."""
 
 
@@ -164,6 +206,8 @@ _GIVEN: Final = (
     ReasoningGiven,
     CallGiven,
     OutputGiven,
+    CustomCallGiven,
+    CustomOutputGiven,
     McpCallGiven,
     PassedOver,
 )
@@ -255,6 +299,7 @@ class AllowedTools(msgspec.Struct, kw_only=True):
 
 FIELDS: Final[dict[tuple[type, str], Any]] = {
     (OutputGiven, "output"): AnyOf(RESULT.types[:2]),
+    (CustomOutputGiven, "output"): AnyOf(RESULT.types[:2]),
     (MessageGiven, "content"): EARLIER,
     (InstructionGiven, "content"): TEXTS,
     (AnswerGiven, "content"): ANSWER,

@@ -23,8 +23,15 @@ __all__ = ["GO_ON", "Given", "Leave", "Output", "Turn", "references", "turn_of"]
 
 GO_ON: Final = "[Go on where your answer ends.]"
 """What is said for a client whose last item is the assistant's: it wants more of that."""
-_PASSED_OVER: Final = ("mcp_list_tools", "mcp_approval_request", "compaction", "item_reference")
-"""Items that say nothing to the model; references have been replaced by what they mean where that was wanted."""
+_PASSED_OVER: Final = (
+    *("mcp_list_tools", "mcp_approval_request", "compaction", "item_reference"),
+    *("web_search_call", "file_search_call", "image_generation_call", "code_interpreter_call"),
+    *("computer_call", "computer_call_output", "local_shell_call", "local_shell_call_output"),
+    *("shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output"),
+    *("tool_search_call", "tool_search_output"),
+)
+"""Items that say nothing to the model: those of tools that OpenAI runs come with what the assistant made of them.
+References have been replaced by what they mean where that was wanted."""
 _ID_CHARS: Final = 512
 _NAME_CHARS: Final = 128
 _ECHOED: Final = 80
@@ -144,6 +151,8 @@ class _Reader:
             "reasoning": self._reasoning,
             "function_call": self._call,
             "function_call_output": self._output,
+            "custom_tool_call": self._custom_call,
+            "custom_tool_call_output": self._output,
             "mcp_call": self._mcp_call,
             "mcp_approval_response": self._leave,
         }
@@ -206,6 +215,11 @@ class _Reader:
         arguments = _arguments(item.get("arguments"), f"{path}.arguments")
         if call_id not in self._known:
             self._answer().calls.append(PastCall(call_id, name, arguments, None))
+
+    def _custom_call(self, item: dict[str, Any], path: str) -> None:
+        """A call of a tool that takes text: here, a function whose one argument that is."""
+        given = text(item.get("input"), f"{path}.input")
+        self._call({**item, "arguments": _json({"input": given})}, path)
 
     def _mcp_call(self, item: dict[str, Any], path: str) -> None:
         """A call that was executed by whoever made it."""

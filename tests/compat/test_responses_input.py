@@ -108,6 +108,21 @@ def test_a_call_that_was_executed_elsewhere_is_history_with_its_outcome() -> Non
     assert [(call.output, call.is_error) for call in calls] == [("sent", False), ('{"message":"no"}', True)]
 
 
+def test_a_call_of_a_tool_that_takes_text_is_one_of_a_function() -> None:
+    call = {"type": "custom_tool_call", "call_id": "c1", "name": "patch", "input": 'a "b"'}
+    turn = read(USER, call, {"type": "custom_tool_call_output", "call_id": "c1", "output": "done"}, USER)
+    called = PastCall("c1", "patch", {"input": 'a "b"'}, "done")
+    assert turn.past == [Said("hi"), Answered("", "", [called])]
+
+
+@pytest.mark.parametrize(
+    "kind", ["web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call"]
+)
+def test_what_tools_did_that_openai_runs_is_passed_over(kind: str) -> None:
+    there = {"type": kind, "id": "x_1", "status": "completed"}
+    assert read(USER, there, spoken("Found it."), USER) == read(USER, spoken("Found it."), USER)
+
+
 def test_a_client_whose_last_item_is_the_assistants_wants_more_of_that() -> None:
     assert read(USER, spoken("Once upon")).said == GO_ON
 
@@ -148,7 +163,7 @@ def test_references_are_found_by_where_they_stand() -> None:
         ("text", "input[0]"),
         ({}, "input[0].type"),
         ({"type": []}, "input[0].type"),
-        ({"type": "file_search_call"}, "input[0].type"),
+        ({"type": "no_such_item"}, "input[0].type"),
         ({"role": "user"}, "input[0].content"),
         ({"role": "tool", "content": "x"}, "input[0].role"),
         ({"role": 3, "content": "x"}, "input[0].role"),

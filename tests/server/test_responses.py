@@ -145,7 +145,9 @@ async def test_a_run_that_fails_after_it_said_something_is_a_failed_response(res
         ({"input": [{"type": "message"}]}, "input[0].role"),
         ({"input": [{"type": ["x"], "role": "user"}]}, "input[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0]"),
-        ({"input": [{"type": "web_search_call"}]}, "input[0].type"),
+        ({"input": [{"type": "web_search_call"}]}, "input"),
+        ({"input": [{"type": "no_such_item"}]}, "input[0].type"),
+        ({"input": [{"type": "custom_tool_call", "call_id": "c", "name": "patch"}]}, "input[0].input"),
         ({"input": [{"type": "function_call_output", "call_id": "nope", "output": "x"}]}, "input[0].call_id"),
         ({"input": "x", "tools": [{"type": "mcp", "server_url": "https://a.example"}]}, "tools[0].type"),
         ({"input": "x", "tools": [{"type": "function"}]}, "tools[0].name"),
@@ -172,6 +174,22 @@ async def test_what_cannot_be_done_names_the_field(responses: Responses, body: J
 async def test_tools_that_openai_would_run_are_let_pass(responses: Responses) -> None:
     response = await responses.create("hello", tools=[{"type": "web_search"}])
     assert response["tools"] == []
+
+
+async def test_what_was_begun_at_openai_is_gone_on_with(responses: Responses) -> None:
+    there: list[Json] = [
+        {"role": "user", "content": "search, and patch"},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}},
+        {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c1", "name": "patch", "input": "+ line"},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "patched"}]},
+        {"role": "user", "content": "and now?"},
+    ]
+    response = await responses.create(there)
+    assert "and now?" in said(response)
+    items = (await responses.get(f"/conversations/{response['conversation']['id']}/items", order="asc"))["data"]
+    assert [item["type"] for item in items[:3]] == ["message", "function_call", "function_call_output"]
+    asked = await responses.get(f"/responses/{response['id']}/input_items", order="asc")
+    assert [item.get("type") for item in asked["data"]] == [item.get("type", "message") for item in there]
 
 
 async def test_a_model_that_is_not_there_is_404(responses: Responses) -> None:
