@@ -22,6 +22,7 @@ __all__ = ["Added", "Beside", "CallNote", "Instruction", "Item", "added", "ends_
 
 Item = dict[str, Any]
 _SYSTEM: Final = ("system", "developer")
+_CALLS: Final = ("function_call", "custom_tool_call")
 
 
 class Instruction(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +96,7 @@ def _open_calls(past: Past, items: Sequence[Item], waiting: Mapping[str, Item]) 
     wanted = {call.call_id for call in calls} - {*waiting}
     found: dict[str, int] = {}
     for n, item in enumerate(items):
-        if item["type"] == "function_call" and item["call_id"] in wanted:
+        if item["type"] in _CALLS and item["call_id"] in wanted:
             found.setdefault(item["call_id"], n)
     return [*found.values()]
 

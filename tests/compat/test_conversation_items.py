@@ -68,6 +68,14 @@ def test_with_what_it_came_to_it_is() -> None:
     assert new.calls == []
 
 
+def test_a_call_of_a_tool_that_takes_text_is_one_too() -> None:
+    custom = {"type": "custom_tool_call", "call_id": "z", "name": "look", "input": "there"}
+    [note] = read(custom).calls
+    waiting = {"z": note.item}
+    new = read({**output(), "type": "custom_tool_call_output"}, waiting=waiting)
+    assert new.past == [Answered("", calls=[PastCall("z", "look", {"input": "there"}, "seen")])]
+
+
 def test_a_call_that_waits_already_is_not_added_again() -> None:
     waiting = {"z": {**call(), "id": "fc_z"}}
     assert read(call(), waiting=waiting).calls == []
