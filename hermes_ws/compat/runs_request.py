@@ -91,7 +91,7 @@ def run_request(body: dict[str, Any], most: int = CompatSettings().messages) -> 
 
 
 def _check_count(body: dict[str, Any], most: int) -> None:
-    there = {name: len(given) for name in _LISTS if isinstance(given := body.get(name), list)}
+    there = {name: len(items(body[name], name)) for name in _LISTS if isinstance(body.get(name), list)}
     if sum(there.values()) > most:
         longest = max(there, key=lambda name: there[name])
         raise invalid(longest, f"has {there[longest]} elements; this server takes up to {most} messages in a request")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ async def begin(http: httpx2.AsyncClient, said: Any, headers: dict[str, str] | N
 @asynccontextmanager
 async def reading(
     http: httpx2.AsyncClient, run_id: str, headers: dict[str, str] | None = None, **query: Any
-) -> AsyncIterator[AsyncIterator[Json]]:
+) -> AsyncGenerator[AsyncIterator[Json]]:
     """The run's events, as they come."""
     async with http.stream("GET", f"/v1/runs/{run_id}/events", params=query, headers=headers) as answer:
         assert answer.status_code == 200
