@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,12 +32,14 @@ from hermes_ws.routes.replays import answered_once
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.runtime import new_id
-from hermes_ws.store.base import RecordRow
+from hermes_ws.store.base import ConversationRef, RecordRow
 from hermes_ws.store.directory import EPHEMERAL
 
 __all__ = ["ROUTES"]
 
 _JOINING: Final = ("x-hermes-conversation-id", "x-hermes-session-id")
+_BRINGING: Final[WeakValueDictionary[ConversationRef, anyio.Lock]] = WeakValueDictionary()
+"""Held while messages become the past of a conversation."""
 _NOT_CALLED: Final = {"output": "The client did not call this function.", "is_error": True}
 
 
@@ -137,11 +141,18 @@ async def _in_conversation(asked: Asked, name: str) -> Response:
             if request.earlier is not None:
                 return await _earlier(asked, request.earlier)
             with place.conversation.held():
-                if _takes_past(asked, place.conversation):
-                    return await _bring(asked, place, request)
-                return await (_reply if asked.chat.said is None else _say)(asked, place, request)
+                return await _begun(asked, place, request)
 
     return await Answer(asked, place, begin).response()
+
+
+async def _begun(asked: Asked, place: Place, request: Once) -> Place:
+    conversation = place.conversation
+    if _takes_past(asked, conversation):
+        async with _BRINGING.setdefault(conversation.ref, anyio.Lock()):
+            if _takes_past(asked, conversation):  # of several side by side the first one brings it
+                return await _bring(asked, place, request)
+    return await (_reply if asked.chat.said is None else _say)(asked, place, request)
 
 
 async def _earlier(asked: Asked, kept: dict[str, Any]) -> Place:

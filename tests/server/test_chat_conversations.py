@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from tests.conftest import MakeServer
+from tests.pictures import data_url, picture
 from tests.server.chat_client import PATH, WEATHER, call_of, chat, complete, content, finish, read, say, streaming
 from tests.wire import Json, Server, fresh, soon, terminals
 
@@ -60,6 +61,17 @@ async def test_a_conversation_without_a_past_takes_that_of_the_messages(server: 
     events = await server.log(answer.headers["x-hermes-conversation-id"])
     assert [event["input"] for event in events if event["type"] == "run.started"] == ["I am Al", "who am I?"]
     assert next(e["text"] for e in events if e["type"] == "message.completed") == "Hello Al."
+
+
+async def test_of_several_side_by_side_one_brings_the_past(server: Server) -> None:
+    name, seen = fresh(), say([{"type": "image_url", "image_url": {"url": data_url(picture())}}])
+    history = [seen, say("A picture.", "assistant")]
+    asked = [chat(server, *history, say(f"and {n}?"), headers=joined(name)) for n in range(4)]
+    answers = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in answers] == [200] * 4
+    first, *others = [event["input"] for event in await server.log(name) if event["type"] == "run.started"]
+    assert first[0]["type"] == "image"
+    assert sorted(others) == [f"and {n}?" for n in range(4)]
 
 
 async def test_one_that_was_set_up_before_anything_was_said_takes_it_too(server: Server) -> None:
