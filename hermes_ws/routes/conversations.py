@@ -28,8 +28,10 @@ from hermes_ws.compat.item_lists import page_of
 from hermes_ws.compat.responses_request import check_metadata
 from hermes_ws.protocol.commands import ConversationConfigure, RunStart
 from hermes_ws.routes.context import Api, Route, json_response
+from hermes_ws.routes.once import REPLAYED, once
 from hermes_ws.routes.responses_begin import INSTRUCTION, keep
 from hermes_ws.routes.responses_log import resolved
+from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation as Open
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.runtime import new_id
@@ -47,17 +49,22 @@ CALL: Final = "call"
 
 async def create(api: Api, request: Request) -> Response:
     """Begin a conversation, with history if there is any."""
-    caller = api.caller(request)
-    given = converted(await api.json(request), ConversationCreate)
+    caller, body = api.caller(request), await api.json(request)
+    given = converted(body, ConversationCreate)
     check_metadata(given.metadata)
     caller.check(RunStart(input="-"))
-    conversation = await api.new(caller)
-    with conversation.held():
-        new = await _read(api, caller, conversation, given.items or [])
-        patch = metadata_patch(None, given.metadata)
-        await api.command(conversation, ConversationConfigure(config=patch), caller)
-        await _add(api, caller, conversation, new)
-        return json_response(await _shown(api, conversation))
+    async with once(api, caller, request, body) as this:
+        if this.earlier is not None:
+            there = await api.open(api.ref(caller, this.earlier["id"]))
+            return json_response(await _shown(api, there), headers=REPLAYED)
+        conversation = await api.new(caller)
+        with conversation.held():
+            new = await _read(api, caller, conversation, given.items or [])
+            patch = metadata_patch(None, given.metadata)
+            await api.command(conversation, ConversationConfigure(config=patch), caller)
+            await _add(api, caller, conversation, new)
+            await keep(conversation, this.records({"id": conversation.ref.conversation_id}))
+            return json_response(await _shown(api, conversation))
 
 
 async def get(api: Api, request: Request) -> Response:
@@ -68,12 +75,17 @@ async def get(api: Api, request: Request) -> Response:
 async def update(api: Api, request: Request) -> Response:
     """Give a conversation other metadata."""
     caller, conversation = api.caller(request), await _named(api, request)
-    given = converted(await api.json(request), ConversationUpdate)
+    body = await api.json(request)
+    given = converted(body, ConversationUpdate)
     check_metadata(given.metadata)
-    with conversation.held():
-        patch = metadata_patch(conversation.session.state.config.metadata, given.metadata)
-        await api.command(conversation, ConversationConfigure(config=patch), caller)
-        return json_response(await _shown(api, conversation))
+    async with once(api, caller, request, body) as this:
+        if this.earlier is not None:
+            return json_response(await _shown(api, conversation), headers=REPLAYED)
+        with conversation.held():
+            patch = metadata_patch(conversation.session.state.config.metadata, given.metadata)
+            beside = Beside(records=this.records({}))
+            await api.command(conversation, ConversationConfigure(config=patch), caller, beside)
+            return json_response(await _shown(api, conversation))
 
 
 async def delete(api: Api, request: Request) -> Response:
@@ -114,14 +126,26 @@ async def items(api: Api, request: Request) -> Response:
 async def add_items(api: Api, request: Request) -> Response:
     """Add history, without anybody answering it."""
     caller, conversation = api.caller(request), await _named(api, request)
-    given = converted(await api.json(request), ItemsCreate)
+    body = await api.json(request)
+    given = converted(body, ItemsCreate)
     caller.check(RunStart(input="-"))
-    with conversation.held():
-        new = await _read(api, caller, conversation, given.items)
-        before = {item["id"] for item in await _items(api, conversation)}
-        await _add(api, caller, conversation, new)
-        there = [item for item in await _items(api, conversation) if item["id"] not in before]
+    async with once(api, caller, request, body) as this:
+        if this.earlier is not None:
+            ids = set(this.earlier["ids"])
+            there = [item for item in await _items(api, conversation) if item["id"] in ids]
+            return json_response(page_of(there, {"limit": "100"}, order="asc"), headers=REPLAYED)
+        with conversation.held():
+            there = await _added(api, caller, conversation, given.items)
+            await keep(conversation, this.records({"ids": [item["id"] for item in there]}))
     return json_response(page_of(there, {"limit": "100"}, order="asc"))
+
+
+async def _added(api: Api, caller: Caller, conversation: Open, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add the items; what of them is listed."""
+    new = await _read(api, caller, conversation, given)
+    before = {item["id"] for item in await _items(api, conversation)}
+    await _add(api, caller, conversation, new)
+    return [item for item in await _items(api, conversation) if item["id"] not in before]
 
 
 async def get_item(api: Api, request: Request) -> Response:

@@ -40,6 +40,24 @@ async def test_a_conversation_is_begun_shown_changed_and_deleted(client: Respons
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "conversation_not_found")
 
 
+async def test_a_request_under_its_key_is_done_once(server: Server) -> None:
+    items = [{"role": "user", "content": "I am Al."}, {"role": "assistant", "content": "Hi Al."}]
+    client = Responses(server, **{"Idempotency-Key": fresh("key")})
+    first, again = [await client.ask("POST", "/conversations", {"items": items}) for _ in range(2)]
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert (first.headers.get("idempotency-replayed"), again.headers["idempotency-replayed"]) == (None, "true")
+    path = f"/conversations/{first.json()['id']}"
+    assert len((await client.get(f"{path}/items"))["data"]) == 2
+    for where, body in ((f"{path}/items", {"items": items}), (path, {"metadata": {"a": "1"}})):
+        first, again = [await client.ask("POST", where, body) for _ in range(2)]
+        assert (again.status_code, again.json()) == (200, first.json())
+        assert again.headers["idempotency-replayed"] == "true"
+    assert len((await client.get(f"{path}/items"))["data"]) == 4
+    for where in ("/conversations", path, f"{path}/items"):
+        other = await client.ask("POST", where, {"items": items[:1], "metadata": {"b": "1"}})
+        assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_conflict")
+
+
 async def test_it_may_begin_with_items(client: Responses) -> None:
     items = [
         {"type": "message", "role": "system", "content": "Be kind."},
