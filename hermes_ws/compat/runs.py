@@ -32,10 +32,11 @@ _MAIN: Final = ("command", "path", "query", "pattern", "url", "question", "goal"
 """Arguments that say what a call is about, the most telling first."""
 
 
-def sse(seq: int, given: Iterable[RunFrame]) -> bytes:
-    """What one event is on the wire: ``data:`` lines as its clients know them, and an ``id:`` on the last one."""
+def sse(seq: int | None, given: Iterable[RunFrame]) -> bytes:
+    """What one event is on the wire: ``data:`` lines as its clients know them, and an ``id:`` on the last one. None: it
+    is not in the log."""
     lines = [b"data: " + msgspec.json.encode(frame) + b"\n\n" for frame in given]
-    if lines:
+    if lines and seq is not None:
         lines[-1] = b"id: %d\n" % seq + lines[-1]
     return b"".join(lines)
 
@@ -136,6 +137,19 @@ class RunEvents:
 
     def _cancelled(self, e: ev.RunCancelled) -> list[RunFrame]:
         return [frames.RunCancelledFrame(**self._end(e), usage=e.usage, completed=False, interrupted=True)]
+
+    def deleted(self, at: float) -> list[RunFrame]:
+        """The end of a run whose conversation was deleted under it, then: no event tells of that."""
+        self.done = True
+        cancelled = frames.RunCancelledFrame(
+            run_id=self._run_id,
+            timestamp=at,
+            usage=Usage.zero(),
+            completed=False,
+            interrupted=True,
+            reason="deleted",
+        )
+        return [cancelled]
 
     def _end(self, event: ev.RunEvent) -> dict[str, Any]:
         self.done = True

@@ -178,6 +178,8 @@ class RunCancelledFrame(RunFrame, frozen=True, kw_only=True, tag="run.cancelled"
     """True."""
     pending_steer: str | None = None
     """Text that was not heard."""
+    reason: Literal["deleted"] | None = None
+    """``deleted``: its conversation was, and it with that; there is no such run any more."""
 
 
 # -- what is said and thought --------------------------------------------------------------------------

@@ -7,7 +7,7 @@ off the log each time: by any number of readers, from any point, after its end a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Final
 
 from starlette.requests import Request
@@ -27,6 +27,7 @@ from hermes_ws.routes.streams import KEEPALIVE
 from hermes_ws.routes.values import count
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.principal import Caller
+from hermes_ws.store.directory import is_ephemeral
 
 __all__ = ["ROUTES"]
 
@@ -98,7 +99,7 @@ async def _stream(api: Api, found: Found, after: int) -> AsyncGenerator[bytes]:
         async with aclosing(finals(api, found, after)) as seen:
             async for past in seen:
                 projection.skip(past)
-    with suppress(ConversationDeleted):  # then there is nothing more to come
+    try:
         if not projection.done:
             head = (await api.open(found.ref)).committed  # a number that is yet to come would wait for itself
             since = min(max(after, found.first_seq - 1), head)
@@ -110,6 +111,9 @@ async def _stream(api: Api, found: Found, after: int) -> AsyncGenerator[bytes]:
                         break
         if not projection.done:
             return  # the server goes down: whoever comes back goes on from here
+    except ConversationDeleted:
+        if not is_ephemeral(found.ref):  # one of those is over as soon as its run is
+            yield sse(None, projection.deleted(api.runtime.now() / 1000))
     yield _CLOSED
 
 

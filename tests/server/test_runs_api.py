@@ -744,5 +744,7 @@ class TestDeletion:
             async with soon(), reading(http, begun["run_id"]) as events:
                 await until(events, "run.started")
                 assert (await other.delete(f"/api/conversations/{session}")).status_code == 204
-                assert [event["event"] async for event in events][-1] == "closed"
+                *_, last, closed = [event async for event in events]
+            assert (last["event"], last["reason"], last["run_id"]) == ("run.cancelled", "deleted", begun["run_id"])
+            assert (last["id"], closed["event"]) == (None, "closed")
             assert code(await http.get(f"/v1/runs/{begun['run_id']}")) == (404, "run_not_found")
