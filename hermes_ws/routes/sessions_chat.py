@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hermes_ws.compat.errors import DRAINING, ApiError, of_run
+from hermes_ws.compat.errors import DRAINING, ApiError, envelope, of_run
 from hermes_ws.compat.runs_request import message_of, text_field
 from hermes_ws.compat.sessions_stream import SessionStream
 from hermes_ws.compat.sessions_types import ChatAnswer, ChatMessage
@@ -54,8 +54,21 @@ class _Begun(NamedTuple):
 async def chat(api: Api, request: Request) -> Response:
     """Say something, and wait for the answer."""
     begun = await _begin(api, request)
-    answer = await api.unless_gone(request, _answer(api, begun))
+    try:
+        answer = await api.unless_gone(request, _answer(api, begun))
+    except ApiError as failed:
+        return _refused(failed, begun)
     return json_response(answer, headers=begun.headers)
+
+
+def _refused(failed: ApiError, begun: _Begun) -> Response:
+    """What the run failed of."""
+    told, headers = envelope(failed), dict(begun.headers)
+    if REPLAYED.items() <= headers.items():  # waiting and asking again would come to the same
+        told["error"]["message"] += "; this is told again: under another Idempotency-Key it is said anew"
+    if failed.retry_after_s is not None:
+        headers["Retry-After"] = str(failed.retry_after_s)
+    return json_response(told, failed.status, headers)
 
 
 async def stream(api: Api, request: Request) -> Response:

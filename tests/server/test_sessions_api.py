@@ -322,6 +322,19 @@ class TestOnce:
         assert again.json()["session"]["id"] == first["id"]
         assert again.json()["replayed"] is True
 
+    async def test_a_failure_is_told_again_as_such(self, server: Server) -> None:
+        headers, body = {"Idempotency-Key": fresh("key")}, {"message": "/fail model_rate_limited 9"}
+        async with server.http() as http:
+            session = await create(http)
+            path = f"/api/sessions/{session['id']}/chat"
+            first = await http.post(path, json=body, headers=headers)
+            again = await http.post(path, json=body, headers=headers)
+        assert code(first) == code(again) == (429, "rate_limit_exceeded")
+        assert {answer.headers["X-Hermes-Session-Id"] for answer in (first, again)} == {session["id"]}
+        assert "Idempotency-Replayed" not in first.headers
+        assert again.headers["Idempotency-Replayed"] == "true"
+        assert "another Idempotency-Key" in again.json()["error"]["message"]
+
     async def test_a_message_is_said_once_and_answered_again(self, server: Server) -> None:
         headers = {"Idempotency-Key": fresh("key")}
         async with server.http() as http:
