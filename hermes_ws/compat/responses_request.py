@@ -206,6 +206,8 @@ def _choice(given: CreateResponse, known: set[str]) -> tuple[str | None, set[str
         return None, None
     if choice not in ("none", "required"):
         raise invalid("tool_choice", f"is auto, none, required, or names a function, not {choice[:_ECHOED]!r}")
+    if choice == "required" and not given.tools:
+        raise invalid("tool_choice", "is `required`, but there are no `tools`")
     return choice, None
 
 

@@ -38,6 +38,9 @@ class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Most responses that one such socket may have under way."""
     socket_unstored: AtLeastOne = 1_000
     """How many responses that are not stored such a socket can go on from; the oldest is forgotten first."""
+    temporary: AtLeastOne = 5_000
+    """How many conversations that are not kept there may be before such sockets forget earlier: with each new response
+    the oldest of theirs."""
     cancel_s: Seconds = 30.0
     """How long a request that cancels a response waits for its end."""
     functions: AtLeastOne = 128

@@ -196,7 +196,9 @@ class _Socket:
             return
         self._local[found.record.opening.id] = found
         self._temporary[found.ref.conversation_id] = conversation
-        while len(self._local) > self._api.settings.compat.socket_unstored:
+        settings, others = self._api.settings.compat, len(self._local) > 1
+        full = others and len(self._api.runtime.ephemerals) > settings.temporary
+        if full or len(self._local) > settings.socket_unstored:
             self._forget(next(iter(self._local)))
 
     def _forget(self, response_id: str) -> None:
@@ -268,7 +270,7 @@ class _Socket:
         ended = live.found.record if own else replace(live.found.record, until=event.seq)
         if ended.opening.store:
             now = live.conversation.now()
-            await keep(live.conversation, [row(ended, now), row(record, now)])
+            await keep(live.conversation, [row(ended, now - 1), row(record, now)])  # in this order
         self._remember(live.found._replace(record=ended), live.conversation)
         return live.found._replace(record=record)
 

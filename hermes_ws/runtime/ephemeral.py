@@ -49,6 +49,9 @@ class Ephemerals:
             self._there.discard(ref)
             raise
 
+    def __len__(self) -> int:
+        return len(self._there)
+
     def check(self, ref: ConversationRef) -> None:
         """Raises :class:`CommandError` ``not_found`` for one that is over: its name is never used again."""
         if is_ephemeral(ref) and ref not in self._there:

@@ -155,6 +155,7 @@ async def test_a_run_that_fails_after_it_said_something_is_a_failed_response(res
         ({"input": "x", "tools": [{"type": "function", "name": "caf\u00e9"}]}, "tools[0].name"),
         ({"input": "x", "tools": [{"type": "function", "function": {"name": "a*"}}]}, "tools[0].function.name"),
         ({"input": "x", "tool_choice": {"type": "function", "name": "nope"}}, "tool_choice.name"),
+        ({"input": "x", "tool_choice": "required"}, "tool_choice"),
         ({"input": "x", "temperature": 9}, "temperature"),
         ({"input": "x", "metadata": {"a": 1}}, "metadata[...]"),
         ({"input": "x", "text": {"format": {"type": "xml"}}}, "text.format.type"),

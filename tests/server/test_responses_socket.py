@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from tests.conftest import MakeServer
 from tests.server.responses_wire import WEATHER, Responses, output, said
 from tests.wire import Json, Server, fresh, soon
 
@@ -237,6 +238,15 @@ async def begun(client: Client, script: str, **more: Any) -> str:
     events = await client.until("response.output_text.delta")
     response_id: str = events[0]["response"]["id"]
     return response_id
+
+
+async def test_where_there_are_too_many_that_are_not_kept_the_oldest_is_forgotten(make_server: MakeServer) -> None:
+    async with connected(make_server(settings="[compat]\ntemporary = 2")) as client:
+        made = [await client.create(text, store=False) for text in ("one", "two", "three")]
+        frame = {"type": "response.create", "input": "again", "store": False}
+        status, error = await client.refused({**frame, "previous_response_id": made[0]["id"]})
+        assert (status, error["code"]) == (400, "previous_response_not_found")
+        assert "again" in said(await client.create("again", store=False, previous_response_id=made[-1]["id"]))
 
 
 async def test_where_the_agent_hears_it_the_next_response_begins_by_itself(client: Client, server: Server) -> None:
