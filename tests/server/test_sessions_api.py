@@ -265,6 +265,7 @@ class TestStream:
             path = f"/api/sessions/{session['id']}/chat/stream"
             async with soon(), http.stream("POST", path, json={"input": "/run echo hi\n/say done"}) as answer:
                 lines = answer.aiter_lines()
+                asked: Json = {}
                 async for line in lines:
                     if line.startswith("data: ") and '"choices"' in line:
                         asked = json.loads(line.removeprefix("data: "))
@@ -276,7 +277,7 @@ class TestStream:
     async def test_who_goes_away_finds_the_answer_later(self, server: Server) -> None:
         async with server.http() as http:
             session = await create(http)
-            path = f"/api/sessions/{session['id']}/chat/stream"
+            path, run_id = f"/api/sessions/{session['id']}/chat/stream", ""
             async with soon(), http.stream("POST", path, json={"input": "/sleep 0.3\n/say done"}) as answer:
                 async for line in answer.aiter_lines():
                     if line.startswith("data: "):
