@@ -25,6 +25,7 @@ from hermes_ws.compat.responses_types import StreamEvent
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol.commands import RunStart, RunStop
 from hermes_ws.routes.context import Api, Route, json_response
+from hermes_ws.routes.conversations import CALL
 from hermes_ws.routes.once import REPLAYED, Once, once
 from hermes_ws.routes.replays import answered_once
 from hermes_ws.routes.responses_begin import INSTRUCTION, Asked, begin, keep
@@ -262,8 +263,9 @@ async def delete(api: Api, request: Request) -> Response:
 
 async def _is_all(conversation: Conversation, record: ResponseRecord) -> bool:
     """Whether nobody has said anything in the conversation but to this response and to those that are forgotten."""
-    if await conversation.store.records(conversation.ref, INSTRUCTION):
-        return False
+    for kind in (INSTRUCTION, CALL):
+        if await conversation.store.records(conversation.ref, kind):
+            return False
     rows = await conversation.store.records(conversation.ref, FORGOTTEN)
     forgotten = [msgspec.json.decode(row.data, type=Forgotten) for row in rows]
     return ends_with(conversation, record) or any(ends_with(conversation, one) for one in forgotten)

@@ -310,14 +310,20 @@ async def test_a_conversation_goes_with_the_last_of_its_responses(responses: Res
     assert (await responses.ask("GET", path)).status_code == 404
 
 
-@pytest.mark.parametrize("role", ["user", "system"])
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"role": "user", "content": "two"},
+        {"role": "system", "content": "two"},
+        {"type": "function_call", "call_id": "two", "name": "look", "arguments": "{}"},
+    ],
+)
 async def test_what_was_said_in_its_conversation_by_other_ways_outlives_a_response(
-    responses: Responses, role: str
+    responses: Responses, item: Json
 ) -> None:
     response = await responses.create("one")
     path = f"/conversations/{response['conversation']['id']}"
-    items = [{"role": role, "content": "two"}]
-    assert (await responses.ask("POST", f"{path}/items", {"items": items})).status_code == 200
+    assert (await responses.ask("POST", f"{path}/items", {"items": [item]})).status_code == 200
     await responses.ask("DELETE", f"/responses/{response['id']}")
     assert (await responses.ask("GET", f"/responses/{response['id']}")).status_code == 404
     assert "two" in (await responses.ask("GET", f"{path}/items")).text
