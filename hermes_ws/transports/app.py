@@ -18,7 +18,6 @@ from typing import Any, Final
 import msgspec
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match, Route
@@ -27,12 +26,12 @@ from starlette.types import ASGIApp
 from hermes_ws import __version__, compat_http
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.openapi_document import document as openapi_document
-from hermes_ws.errors import CommandCode, CommandError, FrameError, HermesError, StoreError
+from hermes_ws.errors import CommandError, FrameError, HermesError
 from hermes_ws.protocol import PROTOCOL
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import decode_command, encode, invalid_value
 from hermes_ws.protocol.commands import Command
-from hermes_ws.protocol.control import Error, Skipped
+from hermes_ws.protocol.control import Skipped
 from hermes_ws.protocol.resources import ConversationList, ConversationSummary, EventPage, TicketGrant, TicketRequest
 from hermes_ws.protocol.schema import documents, sha256
 from hermes_ws.protocol.values import ConversationId
@@ -49,9 +48,9 @@ from hermes_ws.transports.auth import Access, Refused
 from hermes_ws.transports.gate import Gate
 from hermes_ws.transports.images import check_upload, give_out, take_in
 from hermes_ws.transports.kept import KeptOutput
-from hermes_ws.transports.manners import SECURITY_HEADERS, request_id
+from hermes_ws.transports.refusals import HANDLERS, json_answer, refusal, refuse, refuse_socket
 from hermes_ws.transports.texts import serve_texts
-from hermes_ws.transports.websocket import Receive, Send, SocketQuery, error_frame, serve_socket
+from hermes_ws.transports.websocket import Receive, Send, SocketQuery, serve_socket
 
 __all__ = ["App"]
 
@@ -59,27 +58,6 @@ _ROOT: Final = "hermes_ws.root"
 """Key in the scope: the path under which clients find us, without a trailing slash."""
 _SOCKET_PATH: Final = re.compile(r"/ws/(?P<id>[^/]+)")
 _VERSION: Final = re.compile(r"hermes\.v[0-9]+")
-_REASON_BYTES: Final = 123
-"""What a close frame has room for (RFC 6455, 5.5): a longer reason would cost the code too."""
-
-_STATUS: Final[dict[CommandCode, int]] = {
-    "invalid_json": 400,
-    "invalid_frame": 400,
-    "unknown_type": 400,
-    "unsupported": 422,
-    "too_large": 413,
-    "not_permitted": 403,
-    "not_found": 404,
-    "run_not_found": 404,
-    "interaction_not_found": 404,
-    "invalid_option": 422,
-    "invalid_answer": 422,
-    "rate_limited": 429,
-    "overloaded": 503,
-    "storage_full": 507,
-    "internal": 500,
-}
-"""HTTP status of a refused command; every other code is a conflict with how things are: 409."""
 
 
 class App:
@@ -136,11 +114,11 @@ class App:
                 return
             principal, conversation, query = await self._admit(path, scope)
         except Refused as refused:
-            await _refuse_socket(refused, subprotocol, scope, receive, send)
+            await refuse_socket(refused, subprotocol, scope, receive, send)
             return
         except HermesError:
             unreadable = Refused(500, "the conversation cannot be read from the log", CloseCode.INTERNAL)
-            await _refuse_socket(unreadable, subprotocol, scope, receive, send)
+            await refuse_socket(unreadable, subprotocol, scope, receive, send)
             return
         with conversation.held():
             await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
@@ -236,16 +214,10 @@ class App:
     def _make_http(self) -> ASGIApp:
         app = Starlette(
             routes=self._routes,
-            exception_handlers={
-                Refused: _on_refused,
-                CommandError: _on_command_error,
-                StoreError: _on_store_error,
-                HTTPException: _on_http_exception,
-                Exception: _on_crash,
-            },
+            exception_handlers=HANDLERS,
         )
         app.router.redirect_slashes = False  # to where? A proxy's name and scheme are not known here
-        return Gate(app, self._access, _refuse, routes=self._routes, settings=self._settings)
+        return Gate(app, self._access, refuse, routes=self._routes, settings=self._settings)
 
     async def _root(self, request: Request) -> Response:
         return PlainTextResponse(
@@ -277,7 +249,7 @@ class App:
             for line in page.lines
             if principal.may_open(line.conversation_id)
         ]
-        return _json(ConversationList(conversations=summaries, next=page.next))
+        return json_answer(ConversationList(conversations=summaries, next=page.next))
 
     async def _events(self, request: Request) -> Response:
         conversation = await self._open(request)
@@ -288,7 +260,7 @@ class App:
             await conversation.wait_beyond(after, wait_ms / 1000)
             if conversation.dead:  # deleted meanwhile, or about to be read anew
                 conversation = await self._open(request)
-        return _json(await self._page(conversation, after, limit))
+        return json_answer(await self._page(conversation, after, limit))
 
     async def _page(self, conversation: Conversation, after: int, limit: int) -> EventPage:
         head = conversation.committed
@@ -322,7 +294,7 @@ class App:
         try:
             command = decode_command(await _body(request, self._limits.frame_bytes))
         except FrameError as refused:
-            return _refusal(refused, refused.command_id)
+            return refusal(refused, refused.command_id)
         caller = Caller(principal, "http")
         if request.path_params["conversation_id"] == "new" and command.id is not None:
             conversation = await self._begun_by(command, caller)
@@ -331,10 +303,10 @@ class App:
         try:
             answer = await do(self._runtime, conversation, command, caller)
         except CommandError as refused:
-            return _refusal(refused, command.id)
+            return refusal(refused, command.id)
         if answer.conversation_id is None and request.path_params["conversation_id"] == "new":
             answer = msgspec.structs.replace(answer, conversation_id=conversation.ref.conversation_id)
-        return _json(answer)
+        return json_answer(answer)
 
     async def _begun_by(self, command: Command, caller: Caller) -> Conversation:
         """The conversation that a command to ``new`` begins: sent again, it finds the same one, as long as its id is
@@ -370,7 +342,7 @@ class App:
         principal, ref = self._reach(request)
         check_upload(request, principal)
         most = min(self._limits.body_bytes, self._settings.blobs.image_bytes)
-        return _json(await take_in(self._runtime, principal, ref, await _body(request, most)), 201)
+        return json_answer(await take_in(self._runtime, principal, ref, await _body(request, most)), 201)
 
     async def _image(self, request: Request) -> Response:
         principal, ref = self._reach(request)
@@ -400,7 +372,7 @@ class App:
             expires_at=int((time.time() + ttl_s) * 1000),
             url=f"{request.scope[_ROOT]}/ws/{conversation_id}?ticket={ticket}",
         )
-        return _json(grant, 201)
+        return json_answer(grant, 201)
 
     async def _schema(self, request: Request) -> Response:
         found = documents().get(request.path_params["name"])
@@ -479,119 +451,6 @@ def _check_version(offered: Sequence[str]) -> None:
     if others and PROTOCOL not in others:
         message = f"this server speaks {PROTOCOL}, not {', '.join(others)[:80]}"
         raise Refused(400, message, CloseCode.PROTOCOL_VERSION)
-
-
-async def _refuse_socket(
-    refused: Refused, subprotocol: str | None, scope: MutableMapping[str, Any], receive: Receive, send: Send
-) -> None:
-    """By HTTP status, or by close code to a client that speaks our protocol and cannot see a status."""
-    if subprotocol is not None and refused.close_code is not None:
-        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
-        await send({"type": "websocket.close", "code": refused.close_code, "reason": _reason(refused.message)})
-        return
-    body = encode(_refused_error(refused))
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": refused.close_code or CloseCode.BAD_REQUEST})
-        return
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *SECURITY_HEADERS,
-        (b"x-request-id", request_id(scope).encode()),
-    ]
-    if refused.status == 503:
-        headers.append((b"retry-after", b"1"))
-    await send({"type": "websocket.http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
-
-
-def _reason(message: str) -> str:
-    """As much of it as fits a close frame."""
-    return message.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
-
-
-_REFUSED_CODES: Final[dict[int, CommandCode]] = {
-    400: "invalid_frame",
-    404: "not_found",
-    408: "invalid_frame",
-    415: "unsupported",
-    500: "internal",
-    503: "overloaded",
-}
-
-
-_API_CODES: Final[dict[int, str]] = {
-    401: "invalid_api_key",
-    403: "not_permitted",
-    408: "request_timeout",
-    415: "unsupported_media_type",
-    421: "misdirected_request",
-}
-
-
-def _refused_error(refused: Refused) -> Error:
-    code = _REFUSED_CODES.get(refused.status, "not_permitted")
-    return Error(id=None, code=code, message=refused.message, retryable=refused.status in (500, 503))
-
-
-def _refuse(scope: MutableMapping[str, Any], refused: Refused) -> Response:
-    """The answer to a request that is not let in, in the form that its client expects."""
-    if compat_http.is_compatible(scope["path"]):
-        code = _API_CODES.get(refused.status, "invalid_request")
-        return compat_http.answer(ApiError(refused.status, code, refused.message))
-    return _refused_response(refused)
-
-
-def _refused_response(refused: Refused) -> Response:
-    response = _json(_refused_error(refused), refused.status)
-    if refused.status == 401:
-        response.headers["www-authenticate"] = "Bearer"
-    return response
-
-
-def _refusal(refused: CommandError, command_id: str | None) -> Response:
-    response = _json(error_frame(refused, command_id), _STATUS.get(refused.code, 409))
-    if refused.retry_after_ms is not None:
-        response.headers["retry-after"] = str(max(1, refused.retry_after_ms // 1000))
-    return response
-
-
-async def _on_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    return _refuse(request.scope, error)
-
-
-async def _on_command_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, CommandError)
-    return _refusal(error, None)
-
-
-async def _on_store_error(request: Request, error: Exception) -> Response:
-    return _refusal(CommandError("internal", "the log cannot be read"), None)
-
-
-async def _on_crash(request: Request, error: Exception) -> Response:
-    """The body; Starlette raises the error again for the server's log."""
-    if compat_http.is_compatible(request.scope["path"]):
-        return compat_http.answer(ApiError(500, "internal", "the server failed at this; its log says why"))
-    return _refusal(CommandError("internal", "the server failed at this; its log says why"), None)
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if compat_http.is_compatible(request.scope["path"]):
-        return compat_http.on_http_exception(request, error)
-    if error.status_code == 404:
-        hint = "addresses here end without a slash" if request.scope["path"].endswith("/") else "/ says what is"
-        return _refusal(CommandError("not_found", f"there is nothing at {request.scope['path'][:200]}; {hint}"), None)
-    headers = dict(error.headers or {})
-    message = f"{request.method} is not for this address; it takes {headers['Allow']}" if "Allow" in headers else ""
-    frame = Error(id=None, code="invalid_frame", message=message or str(error.detail), retryable=False)
-    return _json(frame, error.status_code, headers)
-
-
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
 
 
 def _limit(request: Request, most: int) -> int:
