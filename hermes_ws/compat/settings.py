@@ -36,8 +36,9 @@ class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Most ``stream_id`` of one socket of the Responses API: responses of different ones are made side by side."""
     socket_responses: AtLeastOne = 16
     """Most responses that one such socket may have under way."""
-    socket_unstored: AtLeastOne = 1_000
-    """How many responses that are not stored such a socket can go on from; the oldest is forgotten first."""
+    socket_unstored: AtLeastOne = 64
+    """How many responses that are not stored such a socket can go on from; the oldest is forgotten first. With fewer
+    than `socket_lanes`, one stream has another's forgotten."""
     temporary: AtLeastOne = 5_000
     """How many conversations that are not kept there may be before such sockets forget earlier: with each new response
     the oldest of theirs."""

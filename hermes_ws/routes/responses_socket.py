@@ -196,10 +196,11 @@ class _Socket:
             return
         self._local[found.record.opening.id] = found
         self._temporary[found.ref.conversation_id] = conversation
-        settings, others = self._api.settings.compat, len(self._local) > 1
-        full = others and len(self._api.runtime.ephemerals) > settings.temporary
-        if full or len(self._local) > settings.socket_unstored:
-            self._forget(next(iter(self._local)))
+        settings = self._api.settings.compat
+        full = len(self._api.runtime.ephemerals) > settings.temporary
+        over = next((name for name in self._local if name not in self._live), None)  # not one under way
+        if over is not None and (full or len(self._local) > settings.socket_unstored):
+            self._forget(over)
 
     def _forget(self, response_id: str) -> None:
         forgotten = self._local.pop(response_id)

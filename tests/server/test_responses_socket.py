@@ -249,6 +249,23 @@ async def test_where_there_are_too_many_that_are_not_kept_the_oldest_is_forgotte
         assert "again" in said(await client.create("again", store=False, previous_response_id=made[-1]["id"]))
 
 
+async def test_a_socket_forgets_the_oldest_of_its_own_but_none_that_is_under_way(make_server: MakeServer) -> None:
+    async with connected(make_server(settings="[compat]\nsocket_unstored = 1")) as client:
+        await client.begin("/sleep 1\n/say late", store=False, stream_id="slow")
+        slow = (await client.recv())["response"]["id"]
+        ended: list[str] = []
+        for text in ("one", "two"):
+            await client.begin(text, store=False, stream_id="quick")
+            ended.append((await client.until(*ENDS))[-1]["response"]["id"])
+        frame = {"type": "response.create", "input": "again", "store": False, "previous_response_id": ended[0]}
+        await client.send(frame)
+        refused = (await client.until("error"))[-1]
+        assert refused["error"]["code"] == "previous_response_not_found"
+        late = (await client.until(*ENDS))[-1]["response"]
+        assert (late["id"], late["status"]) == (slow, "completed")
+        assert "again" in said(await client.create("again", store=False, previous_response_id=slow))
+
+
 async def test_where_the_agent_hears_it_the_next_response_begins_by_itself(client: Client, server: Server) -> None:
     first = await begun(client, "/stream 20 20\n/say end")
     await client.send({"type": "response.steer", "input": "be quick", "previous_response_id": first})
