@@ -51,11 +51,15 @@ class Questions:
         """What became of something asked before a restart, waiting if it is still open. None: the answer was a secret,
         which was only in memory, so it has to be asked for again."""
         conversation, interaction_id = self._conversation, asked.interaction_id
-        await conversation.settled()  # an answer that is just being written down is not lost
-        kept = conversation.answers.kept.pop(interaction_id, None)
-        if kept is not None:
-            return kept
-        settled = conversation.session.state.resolutions.get(interaction_id)
+        resolutions, waited = conversation.session.state.resolutions, False
+        while not waited:  # an answer that is just being written down is not lost, nor one that comes while we wait
+            decided = resolutions.get(interaction_id)
+            await conversation.settled()
+            kept = conversation.answers.kept.pop(interaction_id, None)
+            if kept is not None:
+                return kept
+            waited = resolutions.get(interaction_id) is decided
+        settled = resolutions.get(interaction_id)
         if settled is None:
             return await self._wait(interaction_id, conversation.answers.expect(interaction_id))
         lost = settled.outcome == "answered" and any(q.type == "secret" for q in asked.questions or [])

@@ -46,4 +46,4 @@ async def commit(store: Store, head: int, *events: bytes, **more: Any) -> StoreE
 
 async def read_all(store: Store, ref: ConversationRef = REF, after: int = 0) -> list[StoredEvent]:
     """Everything that follows ``after``."""
-    return await store.read(ref, after=after, limit=10_000, max_bytes=10_000_000)
+    return await store.read(ref, after=after, limit=1_000_000, max_bytes=1_000_000_000)
