@@ -620,4 +620,5 @@ def only_beginnings_of_secrets_are_held_back() -> None:
     replace(Scrubber, "held_back", lambda _: held_back)
 
 
-from tests.faults import mcp_mutants as mcp_mutants  # noqa: E402 (it registers its own, with what is above)
+from tests.faults import compat_mutants as compat_mutants  # noqa: E402 (these register their own, with what is above)
+from tests.faults import mcp_mutants as mcp_mutants  # noqa: E402
