@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
-from weakref import WeakValueDictionary
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,6 +29,7 @@ from hermes_ws.routes.once import Once, once
 from hermes_ws.routes.replays import answered_once
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.locks import Locks
 from hermes_ws.runtime.runtime import new_id
 from hermes_ws.store.base import ConversationRef, RecordRow
 from hermes_ws.store.directory import EPHEMERAL
@@ -38,7 +37,7 @@ from hermes_ws.store.directory import EPHEMERAL
 __all__ = ["ROUTES"]
 
 _JOINING: Final = ("x-hermes-conversation-id", "x-hermes-session-id")
-_BRINGING: Final[WeakValueDictionary[ConversationRef, anyio.Lock]] = WeakValueDictionary()
+_BRINGING: Final = Locks[ConversationRef]()
 """Held while messages become the past of a conversation."""
 _NOT_CALLED: Final = {"output": "The client did not call this function.", "is_error": True}
 
@@ -149,7 +148,7 @@ async def _in_conversation(asked: Asked, name: str) -> Response:
 async def _begun(asked: Asked, place: Place, request: Once) -> Place:
     conversation = place.conversation
     if _takes_past(asked, conversation):
-        async with _BRINGING.setdefault(conversation.ref, anyio.Lock()):
+        async with _BRINGING.of(conversation.ref):
             if _takes_past(asked, conversation):  # of several side by side the first one brings it
                 return await _bring(asked, place, request)
     return await (_reply if asked.chat.said is None else _say)(asked, place, request)

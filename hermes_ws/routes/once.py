@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-import anyio
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,10 +19,11 @@ from starlette.responses import Response
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.routes.context import Api, json_response
 from hermes_ws.runtime.command_ids import COMMAND_TTL_MS
+from hermes_ws.runtime.locks import Locks
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.store.base import ConversationRef, RecordRow
 
-__all__ = ["REPLAYED", "Once", "once"]
+__all__ = ["REPLAYED", "Once", "conflict", "once", "payload_digest"]
 
 REPLAYED: Final = {"Idempotency-Replayed": "true"}
 """The header of an answer that is told again."""
@@ -62,13 +62,7 @@ class Once:
         return json_response(told, status, {**(headers or {}), **REPLAYED})
 
 
-@dataclass(slots=True)
-class _Turn:
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    waiting: int = 0
-
-
-_TURNS: Final[dict[tuple[str, str], _Turn]] = {}
+_TURNS: Final = Locks[tuple[str, str]]()
 """Requests under way, by namespace and record."""
 
 
@@ -82,35 +76,31 @@ async def once(api: Api, caller: Caller, request: Request, body: dict[str, Any])
     principal = caller.principal
     named = "\0".join((principal.name, command_id))
     record_id = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:40]
-    async with _turn(principal.namespace, record_id):
+    async with _TURNS.of((principal.namespace, record_id)):
         now = api.runtime.now()
-        digest = hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+        digest = payload_digest(body)
         found = await _found(api, principal.namespace, record_id)
         earlier = None
         if found is not None and found[1].created_at > now - COMMAND_TTL_MS:
             kept = msgspec.json.decode(found[1].data, type=_Kept)
             if kept.digest != digest:
-                message = "Idempotency-Key was already used with a different request payload"
-                raise ApiError(409, "idempotency_key_conflict", message)
+                raise conflict()
             earlier = kept.answer
         yield Once(command_id, earlier, (record_id, now, digest))
+
+
+def payload_digest(body: dict[str, Any]) -> str:
+    """What tells one body under a key from another."""
+    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+
+
+def conflict() -> ApiError:
+    """Another body was sent under the same key."""
+    message = "Idempotency-Key was already used with a different request payload"
+    return ApiError(409, "idempotency_key_conflict", message)
 
 
 async def _found(api: Api, namespace: str, record_id: str) -> tuple[ConversationRef, RecordRow] | None:
     """The record, also of what was done in a conversation that is not kept."""
     found = await api.runtime.store.record(namespace, _KIND, record_id)
     return found or await api.runtime.ephemerals.store.record(namespace, _KIND, record_id)
-
-
-@asynccontextmanager
-async def _turn(namespace: str, record_id: str) -> AsyncGenerator[None]:
-    """Have one request after the other."""
-    turn = _TURNS.setdefault((namespace, record_id), _Turn())
-    turn.waiting += 1
-    try:
-        async with turn.lock:
-            yield
-    finally:
-        turn.waiting -= 1
-        if not turn.waiting:
-            del _TURNS[namespace, record_id]

@@ -7,7 +7,6 @@ so a restart forgets these answers.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,13 +14,11 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import anyio
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hermes_ws.compat.errors import ApiError
 from hermes_ws.routes.context import Api
-from hermes_ws.routes.once import REPLAYED
+from hermes_ws.routes.once import REPLAYED, conflict, payload_digest
 from hermes_ws.runtime.principal import Caller
 
 __all__ = ["KeptAnswer", "Replays", "answered_once", "replays"]
@@ -40,7 +37,7 @@ class KeptAnswer(NamedTuple):
 
 @dataclass(slots=True)
 class _Entry:
-    digest: bytes
+    digest: str
     until: float
     answer: KeptAnswer | None = None
     over: anyio.Event = field(default_factory=anyio.Event)
@@ -63,11 +60,10 @@ class Replays:
     ) -> tuple[KeptAnswer, bool]:
         """What ``do`` came to, and whether that was earlier. Only answers that are none of an error are kept; a copy
         that comes meanwhile waits. Raises :class:`ApiError` 409 for another body under the same key."""
-        digest = hashlib.sha256(msgspec.json.encode(body, order="sorted")).digest()
+        digest = payload_digest(body)
         while (entry := self._found(key)) is not None:
             if entry.digest != digest:
-                message = "Idempotency-Key was already used with a different request payload"
-                raise ApiError(409, "idempotency_key_conflict", message)
+                raise conflict()
             if entry.answer is not None:
                 return entry.answer, True
             await entry.over.wait()

@@ -6,9 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
-import anyio
 import msgspec
 
 from hermes_ws.compat.errors import ApiError
@@ -28,6 +26,7 @@ from hermes_ws.routes.responses_leave import Late, asked_in, first_open, late
 from hermes_ws.routes.responses_log import Found, ends_with, find, ids, resolved, row
 from hermes_ws.runtime.commands import Beside
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.locks import Locks
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.runtime import new_id
 from hermes_ws.store.base import ConversationRef, RecordRow
@@ -39,7 +38,7 @@ INSTRUCTION: Final = "instruction"
 """The kind of record that a system message of a conversation is."""
 _OF_OPENAI: Final = "conv_"
 """How ids begin that are given out here: nobody chooses such a one."""
-_BEGINNING: Final[WeakValueDictionary[ConversationRef, anyio.Lock]] = WeakValueDictionary()
+_BEGINNING: Final = Locks[ConversationRef]()
 """Held while a response begins that goes on from another one, by the conversation of that."""
 
 
@@ -132,7 +131,7 @@ async def _placed(asked: Asked) -> AsyncGenerator[_Place]:
         yield await (_new(asked) if request.conversation is None else _in(asked, request.conversation))
         return
     found = await _previous(asked, request.given.previous_response_id)
-    async with _BEGINNING.setdefault(found.ref, anyio.Lock()):
+    async with _BEGINNING.of(found.ref):
         place = await _right_after(asked, found, asking == found.ref)
         if place is not None:
             yield place

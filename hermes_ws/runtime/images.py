@@ -6,7 +6,6 @@ a time has the images of a conversation to itself, and so does its deletion: not
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -14,7 +13,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import BinaryIO, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
-from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -24,6 +22,7 @@ from hermes_ws.errors import AgentError, CommandError, StorageFull, StoreError
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.values import ContentPart, ImagePart, Input
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.locks import Locks
 from hermes_ws.store.base import ConversationRef, Store
 from hermes_ws.store.blobs import Blob, Blobs, Wanted, blob_digest
 
@@ -53,15 +52,12 @@ class Images:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
-        self._locks: WeakValueDictionary[ConversationRef, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks[ConversationRef]()
 
     @asynccontextmanager
     async def alone(self, ref: ConversationRef) -> AsyncGenerator[None]:
         """Nobody else stores anything for this conversation meanwhile."""
-        lock = self._locks.get(ref)
-        if lock is None:
-            lock = self._locks[ref] = asyncio.Lock()
-        async with lock:
+        async with self._locks.of(ref):
             yield
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

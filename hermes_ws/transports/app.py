@@ -36,7 +36,7 @@ from hermes_ws.protocol.resources import ConversationList, ConversationSummary, 
 from hermes_ws.protocol.schema import documents, sha256
 from hermes_ws.protocol.values import ConversationId
 from hermes_ws.routes.body import read_body
-from hermes_ws.routes.context import Api
+from hermes_ws.routes.context import Api, json_response
 from hermes_ws.runtime.calls import call_id_file
 from hermes_ws.runtime.commands import do
 from hermes_ws.runtime.conversation import Conversation
@@ -48,7 +48,7 @@ from hermes_ws.transports.auth import Access, Refused
 from hermes_ws.transports.gate import Gate
 from hermes_ws.transports.images import check_upload, give_out, take_in
 from hermes_ws.transports.kept import KeptOutput
-from hermes_ws.transports.refusals import HANDLERS, json_answer, refusal, refuse, refuse_socket
+from hermes_ws.transports.refusals import HANDLERS, refusal, refuse, refuse_socket
 from hermes_ws.transports.texts import serve_texts
 from hermes_ws.transports.websocket import Receive, Send, SocketQuery, serve_socket
 
@@ -249,7 +249,7 @@ class App:
             for line in page.lines
             if principal.may_open(line.conversation_id)
         ]
-        return json_answer(ConversationList(conversations=summaries, next=page.next))
+        return json_response(ConversationList(conversations=summaries, next=page.next))
 
     async def _events(self, request: Request) -> Response:
         conversation = await self._open(request)
@@ -260,7 +260,7 @@ class App:
             await conversation.wait_beyond(after, wait_ms / 1000)
             if conversation.dead:  # deleted meanwhile, or about to be read anew
                 conversation = await self._open(request)
-        return json_answer(await self._page(conversation, after, limit))
+        return json_response(await self._page(conversation, after, limit))
 
     async def _page(self, conversation: Conversation, after: int, limit: int) -> EventPage:
         head = conversation.committed
@@ -306,7 +306,7 @@ class App:
             return refusal(refused, command.id)
         if answer.conversation_id is None and request.path_params["conversation_id"] == "new":
             answer = msgspec.structs.replace(answer, conversation_id=conversation.ref.conversation_id)
-        return json_answer(answer)
+        return json_response(answer)
 
     async def _begun_by(self, command: Command, caller: Caller) -> Conversation:
         """The conversation that a command to ``new`` begins: sent again, it finds the same one, as long as its id is
@@ -342,7 +342,7 @@ class App:
         principal, ref = self._reach(request)
         check_upload(request, principal)
         most = min(self._limits.body_bytes, self._settings.blobs.image_bytes)
-        return json_answer(await take_in(self._runtime, principal, ref, await _body(request, most)), 201)
+        return json_response(await take_in(self._runtime, principal, ref, await _body(request, most)), 201)
 
     async def _image(self, request: Request) -> Response:
         principal, ref = self._reach(request)
@@ -372,7 +372,7 @@ class App:
             expires_at=int((time.time() + ttl_s) * 1000),
             url=f"{request.scope[_ROOT]}/ws/{conversation_id}?ticket={ticket}",
         )
-        return json_answer(grant, 201)
+        return json_response(grant, 201)
 
     async def _schema(self, request: Request) -> Response:
         found = documents().get(request.path_params["name"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
-import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,11 +15,12 @@ from hermes_ws.errors import CommandCode, CommandError, StoreError
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.control import Error
+from hermes_ws.routes.context import json_response
 from hermes_ws.transports.auth import Refused
 from hermes_ws.transports.manners import SECURITY_HEADERS, request_id
 from hermes_ws.transports.websocket import Receive, Send, error_frame
 
-__all__ = ["HANDLERS", "json_answer", "refusal", "refuse", "refuse_socket"]
+__all__ = ["HANDLERS", "refusal", "refuse", "refuse_socket"]
 
 _STATUS: Final[dict[CommandCode, int]] = {
     "invalid_json": 400,
@@ -42,11 +42,6 @@ _STATUS: Final[dict[CommandCode, int]] = {
 """HTTP status of a refused command; every other code is a conflict with how things are: 409."""
 _REASON_BYTES: Final = 123
 """What a close frame has room for (RFC 6455, 5.5): a longer reason would cost the code too."""
-
-
-def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """``value`` as JSON."""
-    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
 
 
 async def refuse_socket(
@@ -111,7 +106,7 @@ def refuse(scope: MutableMapping[str, Any], refused: Refused) -> Response:
 
 
 def _refused_response(refused: Refused) -> Response:
-    response = json_answer(_refused_error(refused), refused.status)
+    response = json_response(_refused_error(refused), refused.status)
     if refused.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     return response
@@ -119,7 +114,7 @@ def _refused_response(refused: Refused) -> Response:
 
 def refusal(refused: CommandError, command_id: str | None) -> Response:
     """A command that was refused, as over HTTP."""
-    response = json_answer(error_frame(refused, command_id), _STATUS.get(refused.code, 409))
+    response = json_response(error_frame(refused, command_id), _STATUS.get(refused.code, 409))
     if refused.retry_after_ms is not None:
         response.headers["retry-after"] = str(max(1, refused.retry_after_ms // 1000))
     return response
@@ -156,7 +151,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     message = f"{request.method} is not for this address; it takes {headers['Allow']}" if "Allow" in headers else ""
     frame = Error(id=None, code="invalid_frame", message=message or str(error.detail), retryable=False)
-    return json_answer(frame, error.status_code, headers)
+    return json_response(frame, error.status_code, headers)
 
 
 HANDLERS: Final[Mapping[Any, Any]] = {

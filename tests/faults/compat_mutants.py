@@ -91,7 +91,7 @@ def branches_find_their_place_side_by_side() -> None:
     from hermes_ws.routes import responses_begin
 
     class Nobody(dict[Any, Any]):
-        def setdefault(self, key: Any, default: Any = None) -> Any:
+        def of(self, key: Any) -> Any:
             return nullcontext()
 
     replace(responses_begin, "_BEGINNING", lambda _: Nobody())
