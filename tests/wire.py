@@ -33,6 +33,7 @@ __all__ = [
     "bearer",
     "expect_contiguous",
     "fresh",
+    "line",
     "open_interactions",
     "processes_with",
     "resident_kb",
@@ -463,3 +464,15 @@ class Socket:
     def counted(self) -> list[str]:
         """Events and ``skipped`` as they came."""
         return [text for text in self.raw if '"seq":' in text[:80] or text.startswith('{"type":"skipped"')]
+
+
+@asynccontextmanager
+async def line(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection, byte for byte."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import MakeServer
-from tests.wire import Json, Server, expect_contiguous, fresh, resident_kb, soon, terminals, wait_for
+from tests.wire import Json, Server, expect_contiguous, fresh, line, resident_kb, soon, terminals, wait_for
 
 SMALL = """
 [limits]
@@ -130,18 +130,6 @@ connections = 8
 stall_s = 1.5
 """
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-
-
-@asynccontextmanager
-async def line(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection, byte for byte."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
 
 
 async def status(reader: asyncio.StreamReader) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.wire import Server, soon
+from tests.wire import Server, line, soon
 
 SMALL = """
 [server]
@@ -52,17 +51,6 @@ class Answer:
     @property
     def code(self) -> str:
         return str(json.loads(self.body)["error"]["code"])
-
-
-@asynccontextmanager
-async def line(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
 
 
 async def answer(reader: asyncio.StreamReader) -> Answer:
