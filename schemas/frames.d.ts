@@ -574,6 +574,8 @@ export interface InteractionRequested {
   on_expire: OnExpire;
   /** Who may answer. */
   answerable_by: AnswerableBy;
+  /** For a call that one client executes: the client. */
+  owner?: Owner;
 }
 
 /** The question is settled, and by whom. Secret answers are redacted. */
@@ -631,8 +633,8 @@ export interface Hello {
   protocol: string;
   /** Who speaks. */
   server: ServerInfo;
-  /** The server's choice, if `new` was asked for. */
-  conversation_id: string;
+  /** The server's choice, if `new` was asked for. Null: this is the inbox. Never absent. */
+  conversation_id: string | null;
   /** Null: the conversation does not exist until its first command. Never absent. */
   epoch: string | null;
   /** 0 if there is no event yet. */
@@ -713,7 +715,7 @@ export interface Ok {
   interaction_id?: string;
   /** Of `conversation.configure`: the configuration's new one. */
   version?: number;
-  /** Of `conversation.fork`: the new conversation. */
+  /** Of `conversation.fork`: the new conversation. In the inbox: where it was done. */
   conversation_id?: string;
   /** Of `approvals.revoke`. */
   rule_id?: string;
@@ -751,7 +753,7 @@ export interface Error {
 /** Nothing happened for a while; the conversation's last `seq` is `head`. */
 export interface Heartbeat {
   type: "heartbeat";
-  /** The last `seq`. */
+  /** The last `seq`; 0 in the inbox. */
   head: number;
   /** Unix ms. */
   ts: number;
@@ -764,6 +766,31 @@ export interface GoAway {
   reason: string;
   /** Wait this long before coming back. */
   reconnect_after_ms: number;
+}
+
+/** In the inbox: conversations, those that need a person first, then the one with the newest event. */
+export interface InboxPage {
+  type: "inbox.page";
+  /** As they are now. */
+  conversations: Array<ConversationSummary>;
+  /** What is open in these, the one that was asked first comes first. */
+  interactions: Array<OpenInteraction>;
+  /** For `inbox.more`. Absent: that is all. */
+  next?: string;
+}
+
+/** In the inbox: a conversation is new, or is another by now. Several changes at once may be one frame. */
+export interface InboxChanged {
+  type: "inbox.changed";
+  /** As it is now. */
+  conversation: ConversationSummary;
+}
+
+/** In the inbox: a conversation was deleted. */
+export interface InboxRemoved {
+  type: "inbox.removed";
+  /** Which. */
+  conversation_id: string;
 }
 
 /** Start a run. */
@@ -788,6 +815,8 @@ export interface RunStart {
   deadline_ms?: number | null;
   /** Handed to the agent. */
   metadata?: Record<string, unknown> | null;
+  /** In the inbox: where. `new`: the server chooses. */
+  conversation_id?: ConversationId | null;
 }
 
 /** Stop the active run, or the one named. A queued run that is stopped is `run.cancelled`. */
@@ -801,6 +830,8 @@ export interface RunStop {
   mode?: "graceful" | "now" | null;
   /** `keep` (the default): the next run starts; `clear`: waiting runs are cancelled too. */
   queue?: "clear" | "keep" | null;
+  /** In the inbox: where. */
+  conversation_id?: ConversationId | null;
 }
 
 /** Say something to the running agent; it hears it between two steps. */
@@ -847,6 +878,8 @@ export interface InteractionReply {
   comment?: string | null;
   /** As shown; `digest_mismatch` if the arguments are others by now. */
   digest?: string | null;
+  /** In the inbox: where. */
+  conversation_id?: ConversationId | null;
 }
 
 /** The remembered decisions that hold here. */
@@ -903,10 +936,19 @@ export interface ClientUpdate {
   client_id: string;
   /** For people. */
   name?: string | null;
-  /** What it executes. Replaces what it said before. */
+  /** What it executes, in place of what it said before; absent: as before. */
   tools?: Array<ClientTool> | null;
-  /** The kinds it can answer. */
+  /** The kinds it can answer, in place of what it said before; absent: as before. */
   interactions?: Array<InteractionKind> | null;
+}
+
+/** In the inbox: the next page. It comes as `inbox.page`, before the `ok`. */
+export interface InboxMore {
+  type: "inbox.more";
+  /** Makes the command idempotent for 24 h: sent again, it is answered again and done once. A UUID. */
+  id?: string | null;
+  /** `next` of a page. Default: that of the newest one of this socket. */
+  cursor?: string | null;
 }
 
 /** The folded state, in the `ok`. */
@@ -938,8 +980,18 @@ export interface ConversationList {
   next: string | null;
 }
 
-/** One line of a list of conversations. */
-export interface ConversationSummary {
+/** What of a conversation is to be changed: as `conversation.configure`. */
+export interface ConversationPatch {
+  /** A JSON merge patch (RFC 7396): a field that is null is removed, an absent one stays. */
+  config: Record<string, unknown>;
+  /** `version_conflict` if the configuration is another by now; 0: none was ever set. */
+  if_version?: number;
+  /** Makes it idempotent for 24 h, as a command's. */
+  id?: string;
+}
+
+/** A conversation, without what was said in it. */
+export interface ConversationView {
   /** Its id. */
   conversation_id: string;
   /** Null: it has none. Never absent. */
@@ -958,6 +1010,14 @@ export interface ConversationSummary {
   head: number;
   /** Of all its runs. */
   usage: Usage;
+  /** Names this incarnation of the log. */
+  epoch: string;
+  /** The first `seq` still readable. */
+  floor: number;
+  /** Secrets are redacted. */
+  config: Config;
+  /** For `if_version`; 0 before the first `conversation.configured`. */
+  config_version: number;
 }
 
 /** A page of a conversation's log. */
@@ -974,6 +1034,24 @@ export interface EventPage {
   next: number;
   /** Whether nothing more is there yet. */
   at_head: boolean;
+}
+
+/** Open interactions of every conversation that the credential reaches. */
+export interface InteractionList {
+  /** The one that was asked first comes first. */
+  interactions: Array<OpenInteraction>;
+  /** For `?cursor=`. Null: this is the last page. Never absent. */
+  next: string | null;
+}
+
+/** A page of a conversation's items. */
+export interface ItemPage {
+  /** The last `seq` folded in. */
+  at: number;
+  /** Oldest first; those right before the ones that are known. */
+  items: Array<Item>;
+  /** For `?before=`. Null: nothing is older. Never absent. */
+  before: string | null;
 }
 
 /** An image that was uploaded. */
@@ -1081,6 +1159,13 @@ export interface ClientTool {
   description?: string | null;
   /** JSON Schema of the arguments, an object. Default: none. */
   parameters?: Record<string, unknown> | null;
+  /**
+   * When this client is gone while a call is open: the call fails and the model is told (the default),
+   * or it waits until the client is back or the call expires.
+   */
+  if_gone?: "fail" | "wait" | null;
+  /** How long the client may be gone before that: it may only be reconnecting. Default: the server's. */
+  grace_ms?: number | null;
 }
 
 /** One command, as `help` explains it. */
@@ -1113,6 +1198,28 @@ export interface Config {
   metadata?: Record<string, unknown>;
   /** For lists of conversations. */
   title?: string;
+}
+
+/** One line of a list of conversations. */
+export interface ConversationSummary {
+  /** Its id. */
+  conversation_id: string;
+  /** Null: it has none. Never absent. */
+  title: string | null;
+  /** The active run's, or `idle`. */
+  status: string;
+  /** The active run. */
+  run_id?: string;
+  /** How many runs wait. */
+  queue: number;
+  /** Open ones, oldest first. */
+  interactions: Array<InteractionRequested>;
+  /** Unix ms. */
+  last_event_at: number;
+  /** The last `seq`. */
+  head: number;
+  /** Of all its runs. */
+  usage: Usage;
 }
 
 /** Why a run failed. */
@@ -1236,6 +1343,58 @@ export interface OnExpire {
   cancel?: boolean;
 }
 
+/** An `interaction.requested` that is still open, and where. */
+export interface OpenInteraction {
+  type: "interaction.requested";
+  /** 1, 2, 3 and so on within the conversation, with no gap. */
+  seq: number;
+  /** When it was appended, Unix ms. */
+  ts: number;
+  /** The run it belongs to. */
+  run_id: string;
+  /** The sub-agent that did it, where one did. */
+  agent?: string;
+  /** For `interaction.reply`. */
+  interaction_id: string;
+  /** Says which of `options`, `questions` and `schema` is there. */
+  kind: InteractionKind;
+  /** The tool call that waits. */
+  call_id?: string;
+  /** One line for people. */
+  title: string;
+  /** For people. */
+  message: string;
+  /** For an approval: the call to judge. */
+  tool?: InteractionTool;
+  /** For an approval, or a form that may be declined: what `option` may be. */
+  options?: Array<Option>;
+  /** For a clarify: exactly one. */
+  questions?: Array<Question>;
+  /** For a form, and for a tool that the client executes: JSON Schema of `content`. */
+  schema?: Record<string, unknown>;
+  /**
+   * For a form that is filled in elsewhere: the address to open, after having looked where it leads.
+   * Then there is no `schema`, and `option` says that it is done, or will not be.
+   */
+  url?: string;
+  /** Whether the reply may change the call's `arguments`. */
+  editable: boolean;
+  /** Of the arguments shown. Sent back, it makes sure that they are still the ones. */
+  digest?: string;
+  /** Unix ms. */
+  requested_at: number;
+  /** Unix ms. */
+  expires_at: number;
+  /** What happens then. */
+  on_expire: OnExpire;
+  /** Who may answer. */
+  answerable_by: AnswerableBy;
+  /** For a call that one client executes: the client. */
+  owner?: Owner;
+  /** The conversation that asks. */
+  conversation_id: string;
+}
+
 /** One way to answer an approval. */
 export interface Option {
   /** What `interaction.reply` sends as `option`. */
@@ -1248,6 +1407,23 @@ export interface Option {
   scope?: Scope;
   /** What would be remembered. Shown so that nobody grants more than they see. */
   rule?: Rule;
+}
+
+/** The client that executes a call: nobody else may answer for it. */
+export interface Owner {
+  /** Whose client it is. */
+  principal: string;
+  /** As in its `client.update`. */
+  client_id: string;
+  /** For people. */
+  name?: string;
+  /**
+   * When it is gone: the call fails, and the model is told; or it waits until the client is back or it
+   * expires.
+   */
+  if_gone: "fail" | "wait";
+  /** How long it may be gone before that: it may only be reconnecting. */
+  grace_ms: number;
 }
 
 /** Text that was said to the active run and that it has not heard yet. */
@@ -1543,7 +1719,10 @@ export type Control =
   | Ok
   | Error
   | Heartbeat
-  | GoAway;
+  | GoAway
+  | InboxPage
+  | InboxChanged
+  | InboxRemoved;
 
 /** What a client asks for. Gets exactly one `ok` or `error`. */
 export type Command =
@@ -1558,6 +1737,7 @@ export type Command =
   | ConversationFork
   | ToolsList
   | ClientUpdate
+  | InboxMore
   | SnapshotGet
   | Ping
   | Help;

@@ -271,7 +271,7 @@ class Link:
             self._must(resume.from_ == self.position + 1, f"asked for {self.position + 1}, given {resume.from_}")
         self.hello, self._lost_at, self._come_back_at = hello, 0.0, 0.0
         self.epoch = hello.epoch
-        self.target = self.target.named(hello.conversation_id)
+        self.target = self.target.named(hello.conversation_id or self.target.conversation_id)
         if line.snapshot is not None:
             self._resynchronize(line, first)
         elif first:

@@ -12,7 +12,8 @@ import msgspec
 from hermes_ws.client import ConnectionRefused, Unreachable
 from hermes_ws.console.target import Server
 from hermes_ws.console.view import safe
-from hermes_ws.protocol.resources import ConversationList, ConversationSummary
+from hermes_ws.protocol.resources import ConversationList
+from hermes_ws.protocol.summaries import ConversationSummary
 
 __all__ = ["conversations", "delete", "table"]
 

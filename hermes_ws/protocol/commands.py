@@ -13,6 +13,7 @@ import msgspec
 from hermes_ws.protocol.values import ConversationId, Input, InteractionKind, ToolFilter
 
 __all__ = [
+    "ANYWHERE",
     "COMMAND_TYPES",
     "READS",
     "ApprovalsList",
@@ -25,6 +26,7 @@ __all__ = [
     "ConversationConfigure",
     "ConversationFork",
     "Help",
+    "InboxMore",
     "InteractionReply",
     "Ping",
     "RunRetry",
@@ -37,6 +39,9 @@ __all__ = [
 ]
 
 CommandId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+_Where: TypeAlias = ConversationId | None
 
 
 class CommandBase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -64,6 +69,8 @@ class RunStart(CommandBase, frozen=True, kw_only=True, tag="run.start"):
     """Counts from ``run.started``, not while waiting for a person."""
     metadata: dict[str, Any] | None = None
     """Handed to the agent."""
+    conversation_id: _Where = None
+    """In the inbox: where. ``new``: the server chooses."""
 
 
 class RunStop(CommandBase, frozen=True, kw_only=True, tag="run.stop"):
@@ -75,6 +82,8 @@ class RunStop(CommandBase, frozen=True, kw_only=True, tag="run.stop"):
     """``graceful`` (the default): tools get SIGTERM, and SIGKILL after 500 ms; ``now``: SIGKILL."""
     queue: Literal["keep", "clear"] | None = None
     """``keep`` (the default): the next run starts; ``clear``: waiting runs are cancelled too."""
+    conversation_id: _Where = None
+    """In the inbox: where."""
 
 
 class RunSteer(CommandBase, frozen=True, kw_only=True, tag="run.steer"):
@@ -113,6 +122,8 @@ class InteractionReply(CommandBase, frozen=True, kw_only=True, tag="interaction.
     """The agent is told."""
     digest: str | None = None
     """As shown; ``digest_mismatch`` if the arguments are others by now."""
+    conversation_id: _Where = None
+    """In the inbox: where."""
 
 
 class ApprovalsList(CommandBase, frozen=True, kw_only=True, tag="approvals.list"):
@@ -157,6 +168,11 @@ class ClientTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """For the model."""
     parameters: dict[str, Any] | None = None
     """JSON Schema of the arguments, an object. Default: none."""
+    if_gone: Literal["fail", "wait"] | None = None
+    """When this client is gone while a call is open: the call fails and the model is told (the default), or it waits
+    until the client is back or the call expires."""
+    grace_ms: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """How long the client may be gone before that: it may only be reconnecting. Default: the server's."""
 
 
 class ClientUpdate(CommandBase, frozen=True, kw_only=True, tag="client.update"):
@@ -167,9 +183,16 @@ class ClientUpdate(CommandBase, frozen=True, kw_only=True, tag="client.update"):
     name: str | None = None
     """For people."""
     tools: list[ClientTool] | None = None
-    """What it executes. Replaces what it said before."""
+    """What it executes, in place of what it said before; absent: as before."""
     interactions: list[InteractionKind] | None = None
-    """The kinds it can answer."""
+    """The kinds it can answer, in place of what it said before; absent: as before."""
+
+
+class InboxMore(CommandBase, frozen=True, kw_only=True, tag="inbox.more"):
+    """In the inbox: the next page. It comes as ``inbox.page``, before the ``ok``."""
+
+    cursor: str | None = None
+    """``next`` of a page. Default: that of the newest one of this socket."""
 
 
 class SnapshotGet(CommandBase, frozen=True, kw_only=True, tag="snapshot.get"):
@@ -196,6 +219,7 @@ Command: TypeAlias = (
     | ConversationFork
     | ToolsList
     | ClientUpdate
+    | InboxMore
     | SnapshotGet
     | Ping
     | Help
@@ -208,5 +232,15 @@ def command_type(command: CommandBase | type[CommandBase]) -> str:
 
 
 COMMAND_TYPES: tuple[str, ...] = tuple(command_type(cls) for cls in Command.__args__)
-READS: tuple[type[CommandBase], ...] = (ApprovalsList, ToolsList, SnapshotGet, Ping, Help, ClientUpdate)
+ANYWHERE: tuple[type[RunStart], type[RunStop], type[InteractionReply]] = (RunStart, RunStop, InteractionReply)
+"""Commands that the inbox takes as well, with a ``conversation_id``."""
+READS: tuple[type[CommandBase], ...] = (
+    ApprovalsList,
+    ToolsList,
+    SnapshotGet,
+    Ping,
+    Help,
+    ClientUpdate,
+    InboxMore,
+)
 """Commands that change nothing that lasts: answered afresh, stored under no id, creating nothing."""

@@ -8,6 +8,7 @@ import msgspec
 
 from hermes_ws.errors import CommandCode
 from hermes_ws.protocol.events import InteractionRequested
+from hermes_ws.protocol.summaries import ConversationSummary, OpenInteraction
 from hermes_ws.protocol.values import (
     ApprovalRule,
     Config,
@@ -28,6 +29,9 @@ __all__ = [
     "GoAway",
     "Heartbeat",
     "Hello",
+    "InboxChanged",
+    "InboxPage",
+    "InboxRemoved",
     "Live",
     "Ok",
     "Resume",
@@ -85,8 +89,8 @@ class Hello(ControlBase, frozen=True, kw_only=True, tag="hello"):
     """``hermes.v1``."""
     server: ServerInfo
     """Who speaks."""
-    conversation_id: str
-    """The server's choice, if ``new`` was asked for."""
+    conversation_id: str | None
+    """The server's choice, if ``new`` was asked for. Null: this is the inbox. Never absent."""
     epoch: str | None
     """Null: the conversation does not exist until its first command. Never absent."""
     head: int
@@ -184,7 +188,7 @@ class Ok(ControlBase, frozen=True, kw_only=True, tag="ok"):
     version: int | None = None
     """Of ``conversation.configure``: the configuration's new one."""
     conversation_id: str | None = None
-    """Of ``conversation.fork``: the new conversation."""
+    """Of ``conversation.fork``: the new conversation. In the inbox: where it was done."""
     rule_id: str | None = None
     """Of ``approvals.revoke``."""
     rules: list[ApprovalRule] | None = None
@@ -222,7 +226,7 @@ class Heartbeat(ControlBase, frozen=True, kw_only=True, tag="heartbeat"):
     """Nothing happened for a while; the conversation's last ``seq`` is ``head``."""
 
     head: int
-    """The last ``seq``."""
+    """The last ``seq``; 0 in the inbox."""
     ts: int
     """Unix ms."""
 
@@ -236,6 +240,33 @@ class GoAway(ControlBase, frozen=True, kw_only=True, tag="goaway"):
     """Wait this long before coming back."""
 
 
-Control: TypeAlias = Hello | Snapshot | Skipped | Live | Ok | Error | Heartbeat | GoAway
+class InboxPage(ControlBase, frozen=True, kw_only=True, tag="inbox.page"):
+    """In the inbox: conversations, those that need a person first, then the one with the newest event."""
+
+    conversations: list[ConversationSummary]
+    """As they are now."""
+    interactions: list[OpenInteraction]
+    """What is open in these, the one that was asked first comes first."""
+    next: str | None = None
+    """For ``inbox.more``. Absent: that is all."""
+
+
+class InboxChanged(ControlBase, frozen=True, kw_only=True, tag="inbox.changed"):
+    """In the inbox: a conversation is new, or is another by now. Several changes at once may be one frame."""
+
+    conversation: ConversationSummary
+    """As it is now."""
+
+
+class InboxRemoved(ControlBase, frozen=True, kw_only=True, tag="inbox.removed"):
+    """In the inbox: a conversation was deleted."""
+
+    conversation_id: str
+    """Which."""
+
+
+Control: TypeAlias = (
+    Hello | Snapshot | Skipped | Live | Ok | Error | Heartbeat | GoAway | InboxPage | InboxChanged | InboxRemoved
+)
 
 CONTROL_TYPES: tuple[str, ...] = tuple(str(cls.__struct_config__.tag) for cls in Control.__args__)

@@ -22,6 +22,7 @@ from hermes_ws.protocol.values import (
     InteractionTool,
     OnExpire,
     Option,
+    Owner,
     Question,
     Usage,
 )
@@ -422,6 +423,8 @@ class InteractionRequested(RunEvent, frozen=True, kw_only=True, tag="interaction
     """What happens then."""
     answerable_by: AnswerableBy
     """Who may answer."""
+    owner: Owner | None = None
+    """For a call that one client executes: the client."""
 
 
 class InteractionResolved(RunEvent, frozen=True, kw_only=True, tag="interaction.resolved"):

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
-from hermes_ws.protocol.events import InteractionRequested
-from hermes_ws.protocol.values import Role, Usage, Value
+from hermes_ws.protocol.summaries import ConversationSummary, OpenInteraction
+from hermes_ws.protocol.values import Config, Item, Role, Value
 
-__all__ = ["ConversationList", "ConversationSummary", "EventPage", "StoredBlob", "TicketGrant", "TicketRequest"]
-
-
-class ConversationSummary(Value, frozen=True, kw_only=True):
-    """One line of a list of conversations."""
-
-    conversation_id: str
-    """Its id."""
-    title: str | None
-    """Null: it has none. Never absent."""
-    status: str
-    """The active run's, or ``idle``."""
-    run_id: str | None = None
-    """The active run."""
-    queue: int
-    """How many runs wait."""
-    interactions: list[InteractionRequested]
-    """Open ones, oldest first."""
-    last_event_at: int
-    """Unix ms."""
-    head: int
-    """The last ``seq``."""
-    usage: Usage
-    """Of all its runs."""
+__all__ = [
+    "ConversationList",
+    "ConversationPatch",
+    "ConversationView",
+    "EventPage",
+    "InteractionList",
+    "ItemPage",
+    "StoredBlob",
+    "TicketGrant",
+    "TicketRequest",
+]
 
 
 class ConversationList(Value, frozen=True, kw_only=True):
@@ -40,6 +27,50 @@ class ConversationList(Value, frozen=True, kw_only=True):
 
     conversations: list[ConversationSummary]
     """The one with the newest event first."""
+    next: str | None
+    """For ``?cursor=``. Null: this is the last page. Never absent."""
+
+
+class ConversationView(ConversationSummary, frozen=True, kw_only=True):
+    """A conversation, without what was said in it."""
+
+    epoch: str
+    """Names this incarnation of the log."""
+    floor: int
+    """The first ``seq`` still readable."""
+    config: Config
+    """Secrets are redacted."""
+    config_version: int
+    """For ``if_version``; 0 before the first ``conversation.configured``."""
+
+
+class ConversationPatch(Value, frozen=True, kw_only=True):
+    """What of a conversation is to be changed: as ``conversation.configure``."""
+
+    config: dict[str, Any]
+    """A JSON merge patch (RFC 7396): a field that is null is removed, an absent one stays."""
+    if_version: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """``version_conflict`` if the configuration is another by now; 0: none was ever set."""
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    """Makes it idempotent for 24 h, as a command's."""
+
+
+class ItemPage(Value, frozen=True, kw_only=True):
+    """A page of a conversation's items."""
+
+    at: int
+    """The last ``seq`` folded in."""
+    items: list[Item]
+    """Oldest first; those right before the ones that are known."""
+    before: str | None
+    """For ``?before=``. Null: nothing is older. Never absent."""
+
+
+class InteractionList(Value, frozen=True, kw_only=True):
+    """Open interactions of every conversation that the credential reaches."""
+
+    interactions: list[OpenInteraction]
+    """The one that was asked first comes first."""
     next: str | None
     """For ``?cursor=``. Null: this is the last page. Never absent."""
 

@@ -32,6 +32,7 @@ __all__ = [
     "MessageItem",
     "OnExpire",
     "Option",
+    "Owner",
     "PendingSteer",
     "ProgressInfo",
     "Question",
@@ -282,6 +283,21 @@ class OnExpire(Value, frozen=True, kw_only=True):
     """Id of the option that is then taken; for an approval always one that refuses."""
     cancel: bool | None = None
     """True: the model is told that nobody answered."""
+
+
+class Owner(Value, frozen=True, kw_only=True):
+    """The client that executes a call: nobody else may answer for it."""
+
+    principal: str
+    """Whose client it is."""
+    client_id: str
+    """As in its ``client.update``."""
+    name: str | None = None
+    """For people."""
+    if_gone: Literal["fail", "wait"]
+    """When it is gone: the call fails, and the model is told; or it waits until the client is back or it expires."""
+    grace_ms: int
+    """How long it may be gone before that: it may only be reconnecting."""
 
 
 class AnswerableBy(Value, frozen=True, kw_only=True):

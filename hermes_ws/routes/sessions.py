@@ -24,7 +24,7 @@ from hermes_ws.compat.sessions_types import (
 )
 from hermes_ws.errors import CommandError
 from hermes_ws.protocol.commands import ConversationConfigure, ConversationFork
-from hermes_ws.protocol.resources import ConversationSummary
+from hermes_ws.protocol.summaries import ConversationSummary
 from hermes_ws.routes import sessions_chat
 from hermes_ws.routes.context import Api, Route, json_response
 from hermes_ws.routes.once import REPLAYED, Once, once

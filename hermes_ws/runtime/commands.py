@@ -20,6 +20,7 @@ from hermes_ws.merge_patch import merged
 from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.codec import decode_event
 from hermes_ws.protocol.commands import (
+    ANYWHERE,
     READS,
     ApprovalsList,
     ApprovalsRevoke,
@@ -29,6 +30,7 @@ from hermes_ws.protocol.commands import (
     ConversationConfigure,
     ConversationFork,
     Help,
+    InboxMore,
     InteractionReply,
     Ping,
     RunRetry,
@@ -111,6 +113,7 @@ async def dispatch(
     with conversation.held():
         try:
             caller.check(command)
+            command = _here(conversation, command)
             if isinstance(command, ToolsList):
                 # Servers may have to be started for it: nobody's next command waits for that.
                 runtime.spawn(lambda: _list_tools(runtime, conversation, command, caller, reply))
@@ -124,6 +127,17 @@ async def dispatch(
             conversation.refuse(refused, reply)
         except StoreError as error:
             reply(refusal(error))
+
+
+def _here(conversation: Conversation, command: Command) -> Command:
+    """The command without the conversation that it names, which must be this one: sent again at another address, it is
+    still the same command."""
+    if not isinstance(command, ANYWHERE) or command.conversation_id is None:
+        return command
+    if command.conversation_id != conversation.ref.conversation_id:
+        message = f"this is conversation {conversation.ref.conversation_id}; the inbox, /ws, takes commands for others"
+        raise CommandError("invalid_frame", message, path="$.conversation_id")
+    return msgspec.structs.replace(command, conversation_id=None)
 
 
 async def _do(
@@ -178,6 +192,8 @@ async def _read(runtime: Runtime, conversation: Conversation, command: Command, 
             if command.tools:
                 raise CommandError("unsupported", "client-executed tools are not supported yet", path="$.tools")
             return Ok(id=command.id, at=at)
+        case InboxMore():
+            raise CommandError("unsupported", "inbox.more is for the inbox: the socket at /ws, without a conversation")
         case _:
             raise CommandError("unsupported", f"{command_type(command)} is not supported by this server yet")
 
@@ -501,6 +517,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "conversation.fork": {"type": "conversation.fork"},
     "tools.list": {"type": "tools.list"},
     "client.update": {"type": "client.update", "client_id": "my-laptop"},
+    "inbox.more": {"type": "inbox.more"},
     "snapshot.get": {"type": "snapshot.get"},
     "ping": {"type": "ping"},
     "help": {"type": "help"},

@@ -32,7 +32,7 @@ from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.commands import Command, InteractionReply, RunRetry, RunStart, RunSteer, RunStop
 from hermes_ws.protocol.control import Ok, SnapshotState
-from hermes_ws.protocol.resources import ConversationSummary
+from hermes_ws.protocol.summaries import ConversationSummary
 from hermes_ws.protocol.values import ApprovalRule, ErrorInfo
 from hermes_ws.reports import DELTAS
 from hermes_ws.runtime.awaited import Answers

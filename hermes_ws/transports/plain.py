@@ -69,7 +69,7 @@ def _lines(payload: bytes) -> Iterable[str]:
             yield f"! {frame.message}" + (f" ({frame.path})" if frame.path else "")
         case ctl.GoAway():
             yield f"· {frame.reason}; come back in {frame.reconnect_after_ms} ms"
-        case ctl.Live() | ctl.Heartbeat() | ctl.Skipped():
+        case ctl.Live() | ctl.Heartbeat() | ctl.Skipped() | ctl.InboxPage() | ctl.InboxChanged() | ctl.InboxRemoved():
             return
         case _:
             yield from _event(frame)
