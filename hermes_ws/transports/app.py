@@ -34,10 +34,11 @@ from hermes_ws.settings import Settings
 from hermes_ws.transports.addresses import ROOT, conversation_ref
 from hermes_ws.transports.auth import Access, Refused
 from hermes_ws.transports.gate import Gate
+from hermes_ws.transports.incoming import Receive, Send
 from hermes_ws.transports.refusals import HANDLERS, refuse, refuse_socket
 from hermes_ws.transports.texts import serve_texts
 from hermes_ws.transports.twins import Twins
-from hermes_ws.transports.websocket import Receive, Send, SocketQuery, serve_socket
+from hermes_ws.transports.websocket import SocketQuery, serve_socket
 
 __all__ = ["App"]
 

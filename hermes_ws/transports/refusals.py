@@ -17,8 +17,8 @@ from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.control import Error
 from hermes_ws.routes.context import json_response
 from hermes_ws.transports.auth import Refused
+from hermes_ws.transports.incoming import Receive, Send, error_frame
 from hermes_ws.transports.manners import SECURITY_HEADERS, request_id
-from hermes_ws.transports.websocket import Receive, Send, error_frame
 
 __all__ = ["HANDLERS", "refusal", "refuse", "refuse_socket"]
 

@@ -1,27 +1,23 @@
-"""The conversation's socket: attach a reader, then take commands until the client goes.
-
-One task a socket. Reading never waits for a run or a commit: commands are handed over and answered when they are done.
-It waits only when the client does not take its answers.
-"""
+"""The conversation's socket: attach a reader, then take commands until the client goes. One task a socket."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 import structlog
 
 from hermes_ws import __version__
-from hermes_ws.errors import CommandError, FrameError, HermesError, StoreError
+from hermes_ws.errors import HermesError, StoreError
 from hermes_ws.protocol import PROTOCOL
 from hermes_ws.protocol.close import CloseCode
-from hermes_ws.protocol.codec import decode_command
-from hermes_ws.protocol.commands import ClientUpdate, Command
-from hermes_ws.protocol.control import Error, Hello, Ok, Resume, SchemaRef, ServerInfo, Snapshot
+from hermes_ws.protocol.commands import Command
+from hermes_ws.protocol.control import Hello, Resume, SchemaRef, ServerInfo, Snapshot
 from hermes_ws.protocol.events import EVENT_TYPES
 from hermes_ws.protocol.schema import JSON_SCHEMA, sha256
 from hermes_ws.runtime.commands import dispatch
@@ -32,15 +28,13 @@ from hermes_ws.runtime.runtime import Runtime
 from hermes_ws.settings import LimitSettings
 from hermes_ws.transports.auth import Refused
 from hermes_ws.transports.frames import EXTENSION, FrameConnection
+from hermes_ws.transports.incoming import Incoming, Receive, Send, until_gone
 from hermes_ws.transports.plain import parse_line
 from hermes_ws.transports.sinks import AsgiSink, PlainSink, SocketSink
 
-__all__ = ["SocketQuery", "error_frame", "serve_socket"]
+__all__ = ["SocketQuery", "attach", "serve_socket"]
 
 log = structlog.get_logger("hermes_ws.websocket")
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 Start = Literal["start", "snapshot", "now"]
 
@@ -98,19 +92,6 @@ def _bad_query(name: str, wanted: str, given: str) -> Refused:
     return Refused(400, f"query parameter {name}: expected {wanted}, got {given[:80]!r}", CloseCode.BAD_REQUEST)
 
 
-def error_frame(refused: CommandError, command_id: str | None) -> Error:
-    """A refusal as it travels."""
-    return Error(
-        id=command_id,
-        code=refused.code,
-        message=refused.message,
-        retryable=refused.retryable,
-        retry_after_ms=refused.retry_after_ms,
-        path=refused.path,
-        details=refused.details,
-    )
-
-
 async def serve_socket(
     runtime: Runtime,
     conversation: Conversation,
@@ -132,22 +113,28 @@ async def serve_socket(
             readers = runtime.settings.readers
             sink = own = AsgiSink(send, buffer_bytes=readers.write_buffer_bytes, stall_s=readers.stall_s)
             await stack.enter_async_context(own.sending())
+        lines = None
         if query.plain:
-            sink = PlainSink(sink)
+            sink = plain = PlainSink(sink)
+            lines = _lines(runtime, conversation, plain)
         try:
             reader = await attach(runtime, conversation, caller, query, limits, sink)
-            await _Commands(runtime, conversation, caller, limits, sink, reader, plain=query.plain).take(receive)
+            stack.callback(reader.stop)
+            await Incoming(
+                caller,
+                limits,
+                sink,
+                where=conversation.ref.conversation_id,
+                tell=reader.control,
+                do=partial(dispatch, runtime, conversation),
+                line=lines,
+            ).take(receive)
         except HermesError as error:
             log.warning("socket.failed", conversation=conversation.ref.conversation_id, error=str(error))
             sink.close(CloseCode.INTERNAL, "the conversation could not be read")
-            await _until_gone(receive)
+            await until_gone(receive)
         finally:
             sink.on_writable = None
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "websocket.disconnect":
-        pass
 
 
 async def attach(
@@ -236,95 +223,16 @@ def _hint(conversation: Conversation) -> str:
     return f'answer with {{"type":"interaction.reply","interaction_id":"{asked.interaction_id}",{answer}}}'
 
 
-class _Commands:
-    """The incoming side of one socket."""
+def _lines(runtime: Runtime, conversation: Conversation, sink: PlainSink) -> Callable[[str], Command | None]:
+    """What a line means that a person typed: a command, or an answer that is said at once."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        conversation: Conversation,
-        caller: Caller,
-        limits: LimitSettings,
-        sink: SocketSink,
-        reader: Reader,
-        *,
-        plain: bool,
-    ) -> None:
-        self._runtime = runtime
-        self._conversation = conversation
-        self._caller = caller
-        self._limits = limits
-        self._sink = sink
-        self._reader = reader
-        self._plain = plain
-        self._in_flight = 0
-
-    async def take(self, receive: Receive) -> None:
-        """Take commands until the client is gone; none while it does not take what it was sent."""
-        try:
-            while True:
-                if not self._sink.writable:
-                    await self._sink.wait_writable()
-                message = await receive()
-                if message["type"] == "websocket.disconnect":
-                    return
-                await self._one(message)
-        finally:
-            self._reader.stop()
-
-    async def _one(self, message: MutableMapping[str, Any]) -> None:
-        try:
-            command = self._read(message)
-        except FrameError as refused:
-            self._reader.control(error_frame(refused, refused.command_id))
-            return
-        except CommandError as refused:
-            self._reader.control(error_frame(refused, None))
-            return
-        if command is not None:
-            await self._do(command)
-
-    def _read(self, message: MutableMapping[str, Any]) -> Command | None:
-        """The command in a message; None when it was a line that needs no command."""
-        text, data = message.get("text"), message.get("bytes")
-        if text is None and not message.get("is_text"):
-            raise FrameError("invalid_frame", "binary frames are not understood; send JSON in a text frame", path="$")
-        payload: bytes = text.encode("utf-8", "surrogatepass") if text is not None else data or b""
-        if len(payload) > self._limits.frame_bytes:
-            most = self._limits.frame_bytes
-            raise FrameError("too_large", f"a frame is at most {most} bytes; this one has {len(payload)}", path="$")
-        if self._plain and not payload.lstrip().startswith(b"{"):
-            return self._line(payload.decode("utf-8", "replace"))
-        return decode_command(payload)
-
-    def _line(self, line: str) -> Command | None:
-        if not line.strip():
+    def line(text: str) -> Command | None:
+        if not text.strip():
             return None
-        meant = parse_line(line, self._conversation.session.state, self._runtime.settings.tools.default)
+        meant = parse_line(text, conversation.session.state, runtime.settings.tools.default)
         if isinstance(meant, str):
-            self._say(meant)
+            sink.say(meant)
             return None
         return meant
 
-    def _say(self, text: str) -> None:
-        assert isinstance(self._sink, PlainSink)
-        self._sink.say(text)
-
-    async def _do(self, command: Command) -> None:
-        if self._in_flight >= self._limits.commands_in_flight:
-            refused = CommandError("overloaded", "too many commands of this socket are unanswered", retry_after_ms=100)
-            self._reader.control(error_frame(refused, command.id))
-            return
-        self._in_flight += 1
-
-        def reply(answer: Ok | CommandError) -> None:
-            self._in_flight -= 1
-            if isinstance(answer, Ok) and isinstance(command, ClientUpdate):
-                self._caller = replace(self._caller, client_id=command.client_id)
-            self._reader.control(answer if isinstance(answer, Ok) else error_frame(answer, command.id))
-
-        try:
-            await dispatch(self._runtime, self._conversation, command, self._caller, reply)
-        except Exception:
-            log.exception("command.crashed", conversation=self._conversation.ref.conversation_id)
-            reply(CommandError("internal", "the server failed at this; its log says why"))
+    return line
