@@ -16,6 +16,7 @@ from hermes_ws.protocol.values import (
     InteractionTool,
     OnExpire,
     Option,
+    Owner,
     Question,
     Role,
     ToolFilter,
@@ -157,6 +158,7 @@ class CallRequest:
     title: str
     arguments: dict[str, Any]
     annotations: Annotations
+    owner: Owner | None = None
     problem: str | None = None
 
 
@@ -175,6 +177,7 @@ class Ask:
     url: str | None = None
     editable: bool = False
     digest: str | None = None
+    owner: Owner | None = None
     timeout_ms: int | None = None
     on_expire: OnExpire = UNANSWERED
     roles: tuple[Role, ...] = ("driver", "responder", "admin")

@@ -12,6 +12,7 @@ from hermes_ws.protocol.values import (
     ContentPart,
     Input,
     MessageItem,
+    Owner,
     PendingSteer,
     ProgressInfo,
     ReasoningItem,
@@ -139,6 +140,8 @@ class ToolCall:
     arguments: dict[str, Any]
     annotations: Annotations
     started_at: int
+    owner: Owner | None = None
+    """The client at a socket that executes it."""
     executing_at: int | None = None
     place: str | None = None
     """Where its MCP server was when it began to run."""

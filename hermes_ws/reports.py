@@ -163,6 +163,7 @@ class Reports:
             expires_at=now + timeout_ms,
             on_expire=question.on_expire,
             answerable_by=AnswerableBy(roles=list(question.roles)),
+            owner=question.owner,
         )
         run = self.state.runs[run_id]
         if len(run.interactions) == 1:
@@ -291,6 +292,7 @@ class Reports:
                 title=call.title,
                 arguments=call.arguments,
                 annotations=call.annotations,
+                owner=call.owner,
                 usage=usage if call is calls[-1] else None,
             )
             if call.problem is None:

@@ -34,8 +34,9 @@ _WORD: Final = 4
 """Bytes that are looked up at once: two of them less one fit into the shortest form."""
 _WORDS_OF_OURS: Final = """
     agent agent_name allow blob by call_id client_id code conversation_id decision deny digest disposition epoch id
-    if_late interaction_id interactions item_id kind mime mode model name new_run_id option outcome principal reason
-    retry_of risk role roles run_id scope server sha256 source state status steer_id stop_reason stream tool type via
+    if_gone if_late interaction_id interactions item_id kind mime mode model name new_run_id option outcome principal
+    reason retry_of risk role roles run_id scope server sha256 source state status steer_id stop_reason stream tool type
+    via
 """
 _STRUCTURE: Final = frozenset(_WORDS_OF_OURS.split())
 """Fields of events that hold ids, names and words of the protocol. They stay as they are, or the log could not be

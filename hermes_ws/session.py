@@ -104,6 +104,12 @@ class Session(Reports):
         active = self.state.active
         return self.options.get(active.run_id, RunOptions()).functions if active is not None else []
 
+    @property
+    def starter(self) -> By | None:
+        """Who started the active run."""
+        active = self.state.active
+        return active.by if active is not None else None
+
     def create(self, now: int) -> Decision:
         """The first event of a conversation; its caller puts it before those of the first command."""
         self._begin(now)
@@ -334,6 +340,9 @@ class Session(Reports):
         asked = self._open_interaction(command.interaction_id)
         if role not in asked.answerable_by.roles:
             raise CommandError("not_permitted", f"role {role} may not answer this; {asked.answerable_by.roles} may")
+        if asked.owner is not None and (by.principal, by.client_id) != (asked.owner.principal, asked.owner.client_id):
+            message = f"client {asked.owner.client_id} of {asked.owner.principal} executes this call; nobody else may"
+            raise CommandError("not_permitted", message, path="$.interaction_id")
         if command.digest is not None and command.digest != asked.digest:
             details = {"digest": asked.digest}
             raise CommandError(

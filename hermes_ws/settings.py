@@ -22,6 +22,7 @@ from hermes_ws.errors import SettingsError
 from hermes_ws.policy import ApprovalSettings
 from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds, WholeSeconds
 from hermes_ws.runtime.bounds import ConversationSettings
+from hermes_ws.runtime.clients import ClientSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.secret_values import resolve
@@ -173,6 +174,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     blobs: BlobSettings = BlobSettings()
     secrets: SecretSettings = SecretSettings()
     mcp: McpSettings = McpSettings()
+    clients: ClientSettings = ClientSettings()
     compat: CompatSettings = CompatSettings()
     log: LogSettings = LogSettings()
     agents: dict[str, dict[str, Any]] = msgspec.field(default_factory=lambda: {"demo": {"kind": "demo"}})

@@ -294,6 +294,7 @@ class State:
             e.arguments,
             e.annotations,
             e.ts,
+            e.owner,
         )
         self.calls[e.call_id] = call
         self._add(run, call)

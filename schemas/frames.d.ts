@@ -447,6 +447,8 @@ export interface ToolStarted {
   arguments: Record<string, unknown>;
   /** What the tool says of itself. */
   annotations: Annotations;
+  /** The client at a socket that executes it. Without one, source `client` is whoever started the run. */
+  owner?: Owner;
   /**
    * Of the model call that asked for it, with the last of its calls. It is in `step.completed` too,
    * which comes when they are over.

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from hermes_ws.compat.calls import is_of_caller
 from hermes_ws.compat.chat_types import (
     CalledFunction,
     ChatChoice,
@@ -144,7 +145,7 @@ class ChatProjection:
         self._legacy = legacy
         self._opened = False
         self._said, self._thought = _Texts(), _Texts()
-        self._open: dict[str, str] = {}
+        self._open: dict[str, bool] = {}
         """Calls that are not over, and where their tools come from."""
         self._waiting: dict[str, ev.InteractionRequested] = {}
         """Those that the client is to execute, by call."""
@@ -196,12 +197,12 @@ class ChatProjection:
     def _calls(self, event: ev.RunEvent) -> list[Frame]:
         match event:
             case ev.ToolStarted():
-                self._open[event.call_id] = event.source
-                return [] if event.source == "client" else self._progress(_running(event))
+                self._open[event.call_id] = is_of_caller(event)
+                return [] if is_of_caller(event) else self._progress(_running(event))
             case ev.ToolCompleted():
                 self._waiting.pop(event.call_id, None)
-                source = self._open.pop(event.call_id, "client")
-                return [] if source == "client" else self._progress(_ended(event))
+                of_caller = self._open.pop(event.call_id, True)
+                return [] if of_caller else self._progress(_ended(event))
             case _:
                 return []
 
@@ -210,7 +211,7 @@ class ChatProjection:
 
     def _questions(self, event: ev.RunEvent) -> list[Frame]:
         match event:
-            case ev.InteractionRequested(kind="client_tool", call_id=str(call_id)):
+            case ev.InteractionRequested(kind="client_tool", call_id=str(call_id), owner=None):
                 self._waiting[call_id] = event
                 return []
             case ev.InteractionRequested() if self._notes:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from hermes_ws.compat import responses_items as made
+from hermes_ws.compat.calls import is_of_caller
 from hermes_ws.compat.errors import ApiError
 from hermes_ws.compat.fields import invalid
 from hermes_ws.compat.parts import parts_of
@@ -122,9 +123,8 @@ class _Lister:
                 self._add(made.call(event))
             case ev.ToolCompleted():
                 started = self._calls.get(event.call_id)
-                of_client = started is not None and started.source == "client"
-                self._add(made.call_output(event, of_client=of_client))
-            case ev.InteractionRequested():
+                self._add(made.call_output(event, of_client=is_of_caller(started)))
+            case ev.InteractionRequested(owner=None):
                 self._ask(event)
             case ev.InteractionResolved():
                 self._answer(event)

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from msgspec.structs import replace
 
 from hermes_ws.compat import responses_items as items
+from hermes_ws.compat.calls import is_of_caller
 from hermes_ws.compat.responses_types import (
     ArgumentsDelta,
     ArgumentsDone,
@@ -191,7 +192,7 @@ class ResponseProjection:
                 self._under_way.add(event.call_id)
             case ev.ToolCompleted():
                 self._under_way.discard(event.call_id)
-            case ev.InteractionRequested():
+            case ev.InteractionRequested(owner=None):
                 self._asked[event.interaction_id] = event
             case ev.InteractionResolved():
                 asked = self._asked.pop(event.interaction_id, None)
@@ -222,11 +223,11 @@ class ResponseProjection:
             case ev.ItemDiscarded():
                 self._discard(event.item_id)
             case ev.ToolStarted():
-                if self._own_tools or event.source == "client":
+                if self._own_tools or is_of_caller(event):
                     self._call(event)
             case ev.ToolCompleted():
                 self._call_is_over(event)
-            case ev.InteractionRequested():
+            case ev.InteractionRequested(owner=None):
                 self._ask(event)
             case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled():
                 self._run_is_over(event)
@@ -343,7 +344,7 @@ class ResponseProjection:
         """What it came to, unless the request itself has said so. That nobody will execute a function of the client's
         any more is told as well."""
         started = self._calls.get(event.call_id)
-        of_client = started is not None and started.source == "client"
+        of_client = is_of_caller(started)
         if event.call_id in self._answered_calls and (of_client or items.is_clarify(started)):
             return
         if self._own_tools or of_client or event.call_id in self._shown:

@@ -225,6 +225,8 @@ class RunEvents:
     # -- questions -------------------------------------------------------------------------------------
 
     def _requested(self, e: ev.InteractionRequested) -> list[RunFrame]:
+        if e.owner is not None:  # nobody else can answer
+            return []
         self._asked[e.interaction_id] = e
         match e.kind:
             case "approval":

@@ -331,6 +331,8 @@ class ToolStarted(RunEvent, frozen=True, kw_only=True, tag="tool.started"):
     """What the model wants it called with."""
     annotations: Annotations
     """What the tool says of itself."""
+    owner: Owner | None = None
+    """The client at a socket that executes it. Without one, source ``client`` is whoever started the run."""
     usage: Usage | None = None
     """Of the model call that asked for it, with the last of its calls. It is in ``step.completed`` too, which comes
     when they are over."""

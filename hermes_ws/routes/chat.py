@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hermes_ws.compat.calls import is_of_caller
 from hermes_ws.compat.chat_messages import Result
 from hermes_ws.compat.chat_request import ChatRequest, read_chat
 from hermes_ws.compat.errors import ApiError
@@ -241,7 +242,7 @@ def _replies(conversation: Conversation, chat: ChatRequest) -> list[_Answered]:
 
 def _unasked(conversation: Conversation, result: Result) -> ApiError:
     """The result of a call that does not wait for one."""
-    calls = [call for call in conversation.session.state.calls.values() if call.source == "client"]
+    calls = [call for call in conversation.session.state.calls.values() if is_of_caller(call)]
     if any(result.answers(call.call_id, call.name) and call.phase == "completed" for call in calls):
         message = (
             f"`{result.named_at}` is a call that has its result, by an earlier request or because nobody waited any "
@@ -254,7 +255,8 @@ def _unasked(conversation: Conversation, result: Result) -> ApiError:
 
 def _waiting(conversation: Conversation) -> list[ev.InteractionRequested]:
     """Calls of the client's functions whose results are waited for."""
-    return [asked for asked in conversation.session.state.interactions.values() if asked.kind == "client_tool"]
+    every = conversation.session.state.interactions.values()
+    return [asked for asked in every if asked.kind == "client_tool" and asked.owner is None]
 
 
 def _to(call: ev.InteractionRequested, content: dict[str, Any]) -> _Answered:

@@ -260,7 +260,8 @@ class _Beginning:
                 return await self._tell(record, missed)
         state = self._conversation.session.state
         active = state.active
-        waiting = [one for one in state.interactions.values() if active and one.run_id == active.run_id]
+        of_run = [one for one in state.interactions.values() if active and one.run_id == active.run_id]
+        waiting = [one for one in of_run if one.owner is None]
         if not turn.answers and active and not await self._is_known(active.run_id):
             waiting = []
         if waiting and active and self._request.given.generate is not False:

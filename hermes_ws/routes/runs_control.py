@@ -170,6 +170,7 @@ async def _waiting(
         raise ApiError(409, f"{what}_not_active", f"Run has no active {what} session: {run_id}")
     every = [state.interactions[name] for name in state.runs[run_id].interactions]
     fitting = [asked for asked in every if asked.kind in kinds and request_id in (None, asked.interaction_id)]
+    fitting = [asked for asked in fitting if asked.owner is None]
     if not fitting:
         named = "" if request_id is None else f" under this request_id ({request_id[:200]})"
         raise ApiError(409, f"{what}_not_pending", f"Run has no pending {what}{named}: {run_id}")

@@ -26,7 +26,7 @@ from hermes_ws.decisions import Answer, Ask
 from hermes_ws.entities import ToolCall
 from hermes_ws.errors import CommandError, HermesError, StoreError, ToolError
 from hermes_ws.protocol.events import InteractionRequested
-from hermes_ws.protocol.values import Choice, ImagePart, InteractionTool, OnExpire, Risk, ToolDescription
+from hermes_ws.protocol.values import Choice, ImagePart, InteractionTool, OnExpire, Owner, Risk, ToolDescription
 from hermes_ws.reports import INTERRUPTED
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
@@ -41,7 +41,7 @@ from hermes_ws.runtime.toolbox import Toolbox
 from hermes_ws.scrub import Flow
 from hermes_ws.session import Session
 from hermes_ws.store.directory import DataDirectory, is_ephemeral
-from hermes_ws.tools.base import Tool, ToolContext, ToolResult, ToolSettings
+from hermes_ws.tools.base import NobodyAnswered, Tool, ToolContext, ToolResult, ToolSettings
 from hermes_ws.tools.output import OutputKeeper
 from hermes_ws.tools.registry import validate_arguments
 from hermes_ws.validation import too_deep
@@ -92,7 +92,7 @@ class Call(ToolContext):
         self._run_id = call.run_id
         self._call_id = call_id = call.call_id
         self._tool: Tool | None = None
-        self._source, self._name = call.source, call.name
+        self._source, self._name, self._owner = call.source, call.name, call.owner
         self._arguments = call.arguments
         self._in_flight = call.status == "executing"
         self._began_at = call.place
@@ -134,7 +134,7 @@ class Call(ToolContext):
     async def _attempt(self) -> Outcome:
         if self._in_flight and self._began_at != self._place:
             return Outcome("interrupted", INTERRUPTED)
-        self._tool = await self._workshop.toolbox.reach(self._source, self._name, self)
+        self._tool = await self._workshop.toolbox.reach(self._source, self._name, self, self._owner)
         refusal = await self._refused()
         if refusal is not None:  # a call in flight that may not be made again has run, as far as it came
             return Outcome("interrupted", f"{INTERRUPTED}\n{refusal.output}") if self._in_flight else refusal
@@ -376,9 +376,31 @@ class Call(ToolContext):
             self._questions.take_back(question)
             raise
 
-    async def hand_over(self, tool: ToolDescription, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def hand_over(
+        self, tool: ToolDescription, arguments: dict[str, Any], owner: Owner | None = None
+    ) -> dict[str, Any]:
+        question = handed_over(tool, arguments, self._call_id, owner)
+        if owner is not None:
+            return await self._executed_by(owner, question)
         with self._workshop.handed.waiting(self._conversation, self._call_id):
-            return filled_in(await self._questions.ask(handed_over(tool, arguments, self._call_id))) or {}
+            return filled_in(await self._questions.ask(question)) or {}
+
+    async def _executed_by(self, owner: Owner, question: Ask) -> dict[str, Any]:
+        """Wait for the client that executes it, but not for longer than it may be gone."""
+
+        async def give_up() -> None:
+            await self._workshop.toolbox.clients.gone(owner)
+            self._questions.take_back(question)
+
+        waiting = asyncio.ensure_future(give_up())
+        try:
+            return filled_in(await self._questions.ask(question)) or {}
+        except NobodyAnswered:
+            if waiting.done():
+                raise NobodyAnswered(f"the client that executes it ({owner.name or owner.client_id}) is gone") from None
+            raise
+        finally:
+            waiting.cancel()
 
     async def credential(self, server: str, header: str) -> bool:
         return await renewed(self._conversation, self._questions, server, header, self._call_id)

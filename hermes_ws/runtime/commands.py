@@ -43,6 +43,7 @@ from hermes_ws.protocol.control import CommandHelp, Ok
 from hermes_ws.protocol.values import ApprovalsConfig, Config, InteractionTool, McpServerConfig, ToolDescription
 from hermes_ws.runtime.command_ids import Reply, digest, refusal
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.functions import ClientFunction
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.runtime import Runtime, new_id
@@ -189,13 +190,29 @@ async def _read(runtime: Runtime, conversation: Conversation, command: Command, 
             rules = await standing_rules(conversation, principal=caller.principal.name, agent=agent)
             return Ok(id=command.id, at=at, rules=rules)
         case ClientUpdate():
-            if command.tools:
-                raise CommandError("unsupported", "client-executed tools are not supported yet", path="$.tools")
+            _update_client(runtime, conversation, command, caller)
             return Ok(id=command.id, at=at)
         case InboxMore():
             raise CommandError("unsupported", "inbox.more is for the inbox: the socket at /ws, without a conversation")
         case _:
             raise CommandError("unsupported", f"{command_type(command)} is not supported by this server yet")
+
+
+def _update_client(runtime: Runtime, conversation: Conversation, command: ClientUpdate, caller: Caller) -> None:
+    """Note who sits at the socket, and what they execute from now on."""
+    seat = caller.seat
+    if seat is None:
+        raise CommandError("unsupported", "client.update is for sockets: who only asks is not there to be asked")
+    for number, tool in enumerate(command.tools or []):
+        description = ClientFunction(tool).description
+        may = caller.principal.role in ("driver", "admin")
+        if not may or not policy.allowed(description, None, [caller.principal.tools], ["*"]):
+            message = f"your credential may not offer {policy.qualified(description)}"
+            raise CommandError("not_permitted", message, path=f"$.tools[{number}]")
+    if command.tools is None and seat.on_leave is None:
+        seat.client_id = command.client_id
+    else:
+        runtime.toolboxes.of(conversation).clients.update(seat, command)
 
 
 async def _list_tools(

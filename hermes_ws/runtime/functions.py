@@ -1,4 +1,5 @@
-"""Function tools that whoever started a run executes: a call is handed over, and its result waited for.
+"""Function tools that a client executes, whoever started the run or one that is at a socket: a call is handed over,
+and its result waited for.
 
 Handing over is an interaction of the kind ``client_tool``: it is in the log, survives restarts, and can be answered
 from any socket and over HTTP. The tool itself does nothing, so a call that a crash cut off is made again, and finds its
@@ -13,7 +14,7 @@ import msgspec
 
 from hermes_ws.decisions import Ask
 from hermes_ws.protocol.commands import ClientTool
-from hermes_ws.protocol.values import Annotations, ContentPart, InteractionTool, ToolDescription
+from hermes_ws.protocol.values import Annotations, ContentPart, InteractionTool, Owner, ToolDescription
 from hermes_ws.tools.base import NobodyAnswered, ToolContext, ToolResult
 
 __all__ = ["ClientFunction", "handed_over"]
@@ -42,7 +43,9 @@ class _Result(msgspec.Struct):
 class ClientFunction:
     """See the top of the module."""
 
-    def __init__(self, tool: ClientTool) -> None:
+    def __init__(self, tool: ClientTool, owner: Owner | None = None) -> None:
+        """``owner``: the client that executes it; None: whoever started the run."""
+        self.owner = owner
         self.description = ToolDescription(
             name=tool.name,
             source="client",
@@ -54,7 +57,7 @@ class ClientFunction:
 
     async def call(self, ctx: ToolContext, arguments: dict[str, Any]) -> ToolResult:
         try:
-            answer = await ctx.hand_over(self.description, arguments)
+            answer = await ctx.hand_over(self.description, arguments, self.owner)
             result = msgspec.convert(answer, _Result)
         except NobodyAnswered as why:
             return ToolResult(output=f"The client did not execute this: {why}.", is_error=True)
@@ -63,7 +66,7 @@ class ClientFunction:
         return ToolResult(output=result.output, is_error=result.is_error, content=result.content)
 
 
-def handed_over(tool: ToolDescription, arguments: dict[str, Any], call_id: str) -> Ask:
+def handed_over(tool: ToolDescription, arguments: dict[str, Any], call_id: str, owner: Owner | None) -> Ask:
     """The call as a question to whoever executes it."""
     return Ask(
         kind="client_tool",
@@ -72,4 +75,5 @@ def handed_over(tool: ToolDescription, arguments: dict[str, Any], call_id: str) 
         call_id=call_id,
         tool=InteractionTool(call_id=call_id, name=tool.name, source=tool.source, arguments=arguments, risk="low"),
         schema=_RESULT,
+        owner=owner,
     )

@@ -10,6 +10,7 @@ import msgspec
 from hermes_ws.decisions import SessionLimits
 from hermes_ws.policy import ApprovalSettings
 from hermes_ws.runtime.bounds import ConversationSettings
+from hermes_ws.runtime.clients import ClientSettings
 from hermes_ws.runtime.permissions import AgentTerms
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
@@ -32,6 +33,7 @@ class RuntimeSettings:
     runs: AgentSettings = field(default_factory=AgentSettings)
     blobs: BlobSettings = field(default_factory=BlobSettings)
     mcp: McpSettings = field(default_factory=McpSettings)
+    clients: ClientSettings = field(default_factory=ClientSettings)
     operator: Mapping[str, OperatorServer] = field(default_factory=dict[str, OperatorServer])
     agent_terms: Mapping[str, AgentTerms] = field(default_factory=dict[str, AgentTerms])
     default_agent: str = "demo"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hermes_ws.errors import CommandError
@@ -14,7 +15,7 @@ from hermes_ws.protocol.commands import (
 )
 from hermes_ws.protocol.values import By, Role, ToolFilter
 
-__all__ = ["Caller", "Principal"]
+__all__ = ["Caller", "Principal", "Seat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +33,31 @@ class Principal:
         return self.conversations is None or conversation_id in self.conversations
 
 
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A socket, as far as it is somebody's who has a name: what its client calls itself in ``client.update``."""
+
+    principal: str
+    client_id: str | None = None
+    on_leave: Callable[[Seat], None] | None = None
+
+    def leave(self) -> None:
+        """The socket is gone."""
+        if self.on_leave is not None:
+            self.on_leave(self)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A principal at a socket or a request; ``client_id`` is what it calls itself."""
+    """A principal at a socket, which has a ``seat``, or with a request."""
 
     principal: Principal
     via: Literal["socket", "http"]
-    client_id: str | None = None
+    seat: Seat | None = field(default=None, compare=False)
 
     @property
     def by(self) -> By:
-        return By(principal=self.principal.name, client_id=self.client_id)
+        return By(principal=self.principal.name, client_id=self.seat.client_id if self.seat is not None else None)
 
     def check(self, command: Command) -> None:
         """Raises :class:`CommandError` ``not_permitted`` when the role does not go so far."""

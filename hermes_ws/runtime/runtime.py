@@ -107,7 +107,7 @@ class Runtime:
         """Knows the server's own secrets."""
         self.settings = settings
         self.agents = dict(agents)
-        self.toolboxes = Toolboxes(tools, directory, settings.mcp, settings.operator, self.spawn)
+        self.toolboxes = Toolboxes(tools, directory, settings.mcp, settings.operator, settings.clients, self.spawn)
         self.permissions = Permissions(
             default=settings.tools.default,
             approvals=settings.approvals,

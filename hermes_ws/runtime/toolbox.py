@@ -1,5 +1,5 @@
 """The tools of one conversation: the server's own, those of its MCP servers as far as they are there, and the functions
-of whoever started the run."""
+of whoever started the run, or else those of the clients at its sockets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from hermes_ws import policy
 from hermes_ws.errors import ToolError
 from hermes_ws.protocol.commands import ClientTool
+from hermes_ws.protocol.values import By, Owner
+from hermes_ws.runtime.clients import Clients
 from hermes_ws.runtime.functions import ClientFunction
 from hermes_ws.tools.base import Tool
 from hermes_ws.tools.mcp.servers import Asker, ConversationServers
@@ -30,11 +32,15 @@ class Toolbox:
         builtin: Mapping[str, Tool],
         servers: ConversationServers,
         scrub: Scrub,
+        clients: Clients,
         functions: Callable[[], Sequence[ClientTool]] = tuple,
+        starter: Callable[[], By | None] = lambda: None,
     ) -> None:
-        """``functions``: those that whoever started the run executes, as of now."""
+        """``functions``: those that whoever started the run executes, as of now; ``starter``: who that is."""
         self._builtin = builtin
         self._functions = functions
+        self._starter = starter
+        self.clients = clients
         self.servers = servers
         self._scrub = scrub
         self._known: dict[Connection, tuple[Offers, list[Tool]]] = {}
@@ -46,7 +52,12 @@ class Toolbox:
 
     def every(self) -> list[Tool]:
         """All tools that are there now."""
-        return [*self._builtin.values(), *self._mcp(), *map(ClientFunction, self._functions())]
+        return [*self._builtin.values(), *self._mcp(), *self._of_clients()]
+
+    def _of_clients(self) -> list[ClientFunction]:
+        """A run that brought functions of its own has these and no others: who started it knows no others."""
+        functions = self._functions()
+        return list(map(ClientFunction, functions)) if functions else self.clients.functions(self._starter())
 
     def _mcp(self) -> list[Tool]:
         known, self._known = self._known, {}
@@ -78,12 +89,15 @@ class Toolbox:
         missing = "".join(f"; the MCP server {s} cannot be used: {w}" for s, w in self.servers.missing().items())
         return f"there is no tool {name!r}; there are {', '.join(sorted(names))}{missing}"
 
-    async def reach(self, source: str, name: str, asker: Asker) -> Tool | None:
+    async def reach(self, source: str, name: str, asker: Asker, owner: Owner | None = None) -> Tool | None:
         """As :meth:`of`, for a call that was begun. A server that is not there is started first, as after a restart;
-        raises :class:`ToolError` if it cannot be. A client's function need not be among the run's any more."""
+        raises :class:`ToolError` if it cannot be. A client's function need not be there any more: the call is for its
+        ``owner``, or for whoever started the run."""
+        if source == "client":
+            there = self.of(source, name)
+            same = isinstance(there, ClientFunction) and there.owner == owner
+            return there if same else ClientFunction(ClientTool(name=name), owner)
         found = self.of(source, name)
-        if found is None and source == "client":
-            return ClientFunction(ClientTool(name=name))
         if found is None and source.startswith("mcp:"):
             await self.servers.use(source.removeprefix("mcp:"), asker, _nothing)
             found = self.of(source, name)
@@ -99,7 +113,7 @@ class Toolbox:
         if source == "builtin":
             return self._builtin.get(name)
         if source == "client":
-            return next((ClientFunction(tool) for tool in self._functions() if tool.name == name), None)
+            return next((tool for tool in self._of_clients() if tool.description.name == name), None)
         for tool in self._mcp():
             if (tool.description.source, tool.description.name) == (source, name):
                 return tool

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from hashlib import sha256
 from typing import Any
 
+from hermes_ws.runtime.clients import Clients, ClientSettings
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.household import ConversationHousehold
 from hermes_ws.runtime.toolbox import Toolbox
@@ -28,12 +29,14 @@ class Toolboxes:
         directory: DataDirectory,
         settings: McpSettings,
         operator: Mapping[str, OperatorServer],
+        clients: ClientSettings,
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:
         self._home = sha256(str(directory.root).encode()).hexdigest()[:16]
         self.pool = McpPool(settings, operator, spawn, home=self._home)
         self._builtin = builtin
         self._directory = directory
+        self._clients = clients
         self._spawn = spawn
         self._of: dict[Conversation, Toolbox] = {}
 
@@ -48,7 +51,9 @@ class Toolboxes:
                 self._builtin,
                 servers,
                 lambda data: conversation.session.scrubber.data(data),
+                Clients(self._clients, conversation.uptime),
                 lambda: conversation.session.functions,
+                lambda: conversation.session.starter,
             )
             self._of[conversation] = found
         return found

@@ -20,6 +20,7 @@ from hermes_ws.reports import AnswerEnd
 from hermes_ws.runtime.calls import Call, Workshop, run_metadata
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
+from hermes_ws.runtime.functions import ClientFunction
 from hermes_ws.runtime.questions import Questions, answer_to, clarification
 from hermes_ws.runtime.renewal import renewed
 from hermes_ws.validation import too_deep
@@ -202,13 +203,14 @@ class RunTurn(Turn):
             raise failed.exceptions[0] from None
 
     def _request(self, call: RequestedCall) -> CallRequest:
-        tool, problem, arguments = None, call.problem, call.arguments
+        tool, owner, problem, arguments = None, None, call.problem, call.arguments
         if too_deep(arguments):
             arguments, problem = {}, "the arguments are nested too deeply"
         elif self._session.scrubber.finds(arguments):
             problem = _NOT_IN_CALLS
         try:
-            tool = self._workshop.toolbox.find(call.name).description
+            found = self._workshop.toolbox.find(call.name)
+            tool, owner = found.description, found.owner if isinstance(found, ClientFunction) else None
         except ToolError as unknown:
             problem = problem or str(unknown)
         return CallRequest(
@@ -218,6 +220,7 @@ class RunTurn(Turn):
             title=tool.title if tool else call.name,
             arguments=arguments,
             annotations=tool.annotations if tool else _UNKNOWN,
+            owner=owner,
             problem=problem,
         )
 

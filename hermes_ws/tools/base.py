@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from hermes_ws.protocol.values import Choice, ContentPart, ImagePart, ToolDescription
+from hermes_ws.protocol.values import Choice, ContentPart, ImagePart, Owner, ToolDescription
 from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds
 
 __all__ = ["NobodyAnswered", "Tool", "ToolContext", "ToolResult", "ToolSettings"]
@@ -147,9 +147,11 @@ class ToolContext(Protocol):
         if they declined. Raises :class:`NobodyAnswered`."""
         ...
 
-    async def hand_over(self, tool: ToolDescription, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Have the call made by whoever started the run; returns what it came to, as they say. Raises
-        :class:`NobodyAnswered`."""
+    async def hand_over(
+        self, tool: ToolDescription, arguments: dict[str, Any], owner: Owner | None = None
+    ) -> dict[str, Any]:
+        """Have the call made by whoever started the run, or by the client that is its ``owner``; returns what it came
+        to, as they say. Raises :class:`NobodyAnswered`."""
         ...
 
     async def credential(self, server: str, header: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from hermes_ws.protocol.values import Choice, ImagePart, ToolDescription
+from hermes_ws.protocol.values import Choice, ImagePart, Owner, ToolDescription
 from hermes_ws.tools.base import NobodyAnswered, ToolSettings
 
 
@@ -66,7 +66,9 @@ class Context:
     ) -> dict[str, Any] | None:
         raise AssertionError("no built-in tool has forms")
 
-    async def hand_over(self, tool: ToolDescription, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def hand_over(
+        self, tool: ToolDescription, arguments: dict[str, Any], owner: Owner | None = None
+    ) -> dict[str, Any]:
         raise AssertionError("no built-in tool hands over")
 
     async def credential(self, server: str, header: str) -> bool:
