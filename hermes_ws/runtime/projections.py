@@ -41,13 +41,18 @@ def project(session: Session, decision: Decision, batch: Append) -> None:
         batch.runs.append(RunRow(run_id, status, encoded, batch.at, began=run_id not in state.never_began))
         if run is None:
             options.pop(run_id, None)
-    for event in decision.events:
-        if isinstance(event, ev.InteractionRequested):
-            batch.interactions.append(InteractionRow(event.interaction_id, encode(event), None))
+    settled = {e.interaction_id: e for e in decision.events if isinstance(e, ev.InteractionResolved)}
+    asked = [e for e in decision.events if isinstance(e, ev.InteractionRequested)]
     for effect in decision.effects:
         if isinstance(effect, Answer):
-            row = InteractionRow(effect.asked.interaction_id, encode(effect.asked), encode(effect.resolution))
-            batch.interactions.append(row)
+            asked.append(effect.asked)
+            settled[effect.asked.interaction_id] = effect.resolution
+    batch.interactions += [_interaction_row(one, settled.get(one.interaction_id)) for one in asked]
+
+
+def _interaction_row(asked: ev.InteractionRequested, settled: ev.InteractionResolved | None) -> InteractionRow:
+    resolution = encode(settled) if settled is not None else None
+    return InteractionRow(asked.interaction_id, encode(asked), resolution, asked.requested_at)
 
 
 def rule_row(rule: ApprovalRule) -> RuleRow:

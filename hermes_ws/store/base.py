@@ -35,6 +35,7 @@ __all__ = [
     "ConversationRef",
     "Done",
     "Freed",
+    "InteractionPage",
     "InteractionRow",
     "Loaded",
     "RecordRow",
@@ -82,6 +83,7 @@ class InteractionRow(NamedTuple):
     interaction_id: str
     data: bytes
     resolution: bytes | None
+    requested_at: int
 
 
 class CommandRow(NamedTuple):
@@ -132,9 +134,17 @@ class ConversationLine(NamedTuple):
 
 
 class ConversationPage(NamedTuple):
-    """One page of the list, newest first, and the cursor to the next one."""
+    """One page of the list, and the cursor to the next one."""
 
     lines: list[ConversationLine]
+    next: str | None
+
+
+class InteractionPage(NamedTuple):
+    """One page of a list of open interactions, oldest first, and the cursor to the next one: whose each is, and its
+    ``interaction.requested`` frame."""
+
+    lines: list[tuple[str, bytes]]
     next: str | None
 
 
@@ -162,7 +172,8 @@ Done = Callable[[StoreError | None], None]
 @dataclass(slots=True)
 class Append:
     """What one commit adds to one conversation. ``events`` follow ``head``; ``deltas`` marks, for each, whether a
-    final makes it redundant. ``summary`` None leaves the stored one. ``sync``: it must survive a power cut."""
+    final makes it redundant. ``summary`` None leaves the stored one; ``waiting``, whether anything in it waits for a
+    person, goes with it. ``sync``: it must survive a power cut."""
 
     ref: ConversationRef
     head: int
@@ -173,6 +184,7 @@ class Append:
     deltas: list[bool] = field(default_factory=list[bool])
     epoch: str | None = None
     summary: bytes | None = None
+    waiting: bool = False
     runs: list[RunRow] = field(default_factory=list[RunRow])
     interactions: list[InteractionRow] = field(default_factory=list[InteractionRow])
     commands: list[CommandRow] = field(default_factory=list[CommandRow])
@@ -226,8 +238,27 @@ class Store(Protocol):
         """Drop outcomes older than ``before`` (Unix ms); returns how many."""
         ...
 
-    async def conversations(self, namespace: str, *, limit: int, cursor: str | None) -> ConversationPage:
-        """Conversations, the one with the newest event first. Raises ValueError for a cursor it did not give."""
+    async def conversations(
+        self,
+        namespace: str,
+        *,
+        limit: int,
+        cursor: str | None,
+        waiting_first: bool = False,
+        max_bytes: int | None = None,
+    ) -> ConversationPage:
+        """Conversations, the one with the newest event first; with ``waiting_first``, after those in which something
+        waits for a person. At most ``limit``, whose summaries weigh about ``max_bytes`` (but one at least). Raises
+        ValueError for a cursor that this order did not give."""
+        ...
+
+    async def lines(self, namespace: str, conversation_ids: Sequence[str]) -> list[ConversationLine]:
+        """These conversations, as far as they are there, in any order."""
+        ...
+
+    async def open_interactions(self, namespace: str, *, limit: int, cursor: str | None) -> InteractionPage:
+        """Interactions that are open, the one that was asked first comes first. Raises ValueError for a cursor it did
+        not give."""
         ...
 
     async def unfinished(self) -> Sequence[ConversationRef]:

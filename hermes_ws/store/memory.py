@@ -16,6 +16,7 @@ from hermes_ws.store.base import (
     ConversationPage,
     ConversationRef,
     Freed,
+    InteractionPage,
     InteractionRow,
     Loaded,
     RecordRow,
@@ -25,7 +26,14 @@ from hermes_ws.store.base import (
     SecretRow,
     StoredEvent,
 )
-from hermes_ws.store.paging import cursor_of, page_of, position_of
+from hermes_ws.store.paging import (
+    cursor_of,
+    lines_within,
+    need_cursor_of,
+    need_position_of,
+    page_of,
+    position_of,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -38,6 +46,7 @@ class _Conversation:
     head: int = 0
     at: int = 0
     summary: bytes = b""
+    waiting: bool = False
     events: list[StoredEvent] = field(default_factory=list[StoredEvent])
     deltas: list[bool] = field(default_factory=list[bool])
     runs: dict[str, RunRow] = field(default_factory=dict[str, RunRow])
@@ -85,7 +94,8 @@ class MemoryStore:
             kept = self._conversations[batch.ref] = _Conversation(batch.epoch or "")
         kept.head += len(batch.events)
         kept.at = batch.at if batch.events else kept.at
-        kept.summary = batch.summary or kept.summary
+        if batch.summary is not None:
+            kept.summary, kept.waiting = batch.summary, batch.waiting
         kept.events += [StoredEvent(seq, data) for seq, data in enumerate(batch.events, batch.head + 1)]
         kept.deltas += batch.deltas
         kept.runs |= {row.run_id: row for row in batch.runs}
@@ -155,20 +165,52 @@ class MemoryStore:
             count += len(old)
         return count
 
-    async def conversations(self, namespace: str, *, limit: int, cursor: str | None) -> ConversationPage:
-        lines = [
-            ConversationLine(ref.conversation_id, kept.head, kept.at, kept.summary)
+    async def conversations(
+        self,
+        namespace: str,
+        *,
+        limit: int,
+        cursor: str | None,
+        waiting_first: bool = False,
+        max_bytes: int | None = None,
+    ) -> ConversationPage:
+        rows = [
+            ((waiting_first and kept.waiting, kept.at, ref.conversation_id), self._line(ref, kept))
             for ref, kept in self._conversations.items()
             if ref.namespace == namespace
         ]
-        lines.sort(key=lambda line: (line.last_event_at, line.conversation_id), reverse=True)
+        rows.sort(reverse=True)
         if cursor is not None:
-            position = position_of(cursor)
-            lines = [line for line in lines if (line.last_event_at, line.conversation_id) < position]
-        page = lines[:limit]
-        return ConversationPage(
-            page, cursor_of(page[-1].last_event_at, page[-1].conversation_id) if len(lines) > limit else None
-        )
+            place = need_position_of(cursor) if waiting_first else (False, *position_of(cursor))
+            rows = [row for row in rows if row[0] < place]
+        page = lines_within([line for _, line in rows], limit, max_bytes)
+        if len(page) == len(rows):
+            return ConversationPage(page, None)
+        waiting, at, name = rows[len(page) - 1][0]
+        return ConversationPage(page, need_cursor_of(waiting, at, name) if waiting_first else cursor_of(at, name))
+
+    @staticmethod
+    def _line(ref: ConversationRef, kept: _Conversation) -> ConversationLine:
+        return ConversationLine(ref.conversation_id, kept.head, kept.at, kept.summary)
+
+    async def lines(self, namespace: str, conversation_ids: Sequence[str]) -> list[ConversationLine]:
+        refs = [ConversationRef(namespace, name) for name in dict.fromkeys(conversation_ids)]
+        return [self._line(ref, self._conversations[ref]) for ref in refs if ref in self._conversations]
+
+    async def open_interactions(self, namespace: str, *, limit: int, cursor: str | None) -> InteractionPage:
+        rows = [
+            (row.requested_at, row.interaction_id, ref.conversation_id, row.data)
+            for ref, kept in self._conversations.items()
+            if ref.namespace == namespace
+            for row in kept.interactions.values()
+            if row.resolution is None
+        ]
+        rows.sort()
+        if cursor is not None:
+            place = position_of(cursor)
+            rows = [row for row in rows if row[:2] > place]
+        there = cursor_of(*rows[limit - 1][:2]) if len(rows) > limit else None
+        return InteractionPage([row[2:] for row in rows[:limit]], there)
 
     async def unfinished(self) -> Sequence[ConversationRef]:
         return [

@@ -132,6 +132,29 @@ MIGRATIONS: Final = (
 
     CREATE INDEX runs_by_time ON runs (updated_at DESC, run_id DESC);
     """,
+    """
+    ALTER TABLE conversations ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+    UPDATE conversations SET waiting = 1 WHERE CASE WHEN json_valid(cast(summary AS TEXT))
+        THEN json_array_length(cast(summary AS TEXT), '$.interactions') > 0 ELSE 0 END;
+    CREATE INDEX conversations_by_need ON conversations (namespace, waiting DESC, last_event_at DESC, id DESC);
+
+    -- Forks used to leave rows that nothing ever resolved.
+    DELETE FROM interactions WHERE resolution IS NULL AND interaction_id NOT IN (
+        SELECT json_extract(asked.value, '$.interaction_id') FROM conversations c, json_each(
+            CASE WHEN json_valid(cast(summary AS TEXT)) THEN cast(summary AS TEXT) ELSE '{}' END, '$.interactions'
+        ) asked
+        WHERE c.key = interactions.conversation
+    );
+    ALTER TABLE interactions ADD COLUMN requested_at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE interactions ADD COLUMN namespace TEXT NOT NULL DEFAULT '';
+    UPDATE interactions SET
+        requested_at = CASE WHEN json_valid(cast(data AS TEXT))
+            THEN coalesce(json_extract(cast(data AS TEXT), '$.requested_at'), 0) ELSE 0 END,
+        namespace = coalesce((SELECT namespace FROM conversations WHERE key = conversation), '')
+    WHERE resolution IS NULL;
+    CREATE INDEX interactions_open_by_age ON interactions (namespace, requested_at, interaction_id)
+        WHERE resolution IS NULL;
+    """,
 )
 """Each entry takes the schema from the version of its index to the next. Never edit one that was released."""
 

@@ -24,6 +24,7 @@ deltas away that somebody saw is found out when the log is opened (:mod:`hermes_
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -42,6 +43,7 @@ from hermes_ws.store.base import (
     ConversationPage,
     ConversationRef,
     Freed,
+    InteractionPage,
     Loaded,
     RecordRow,
     RuleRow,
@@ -52,7 +54,14 @@ from hermes_ws.store.base import (
 )
 from hermes_ws.store.failures import store_error
 from hermes_ws.store.migrations import migrate
-from hermes_ws.store.paging import cursor_of, page_of, position_of
+from hermes_ws.store.paging import (
+    cursor_of,
+    lines_within,
+    need_cursor_of,
+    need_position_of,
+    page_of,
+    position_of,
+)
 from hermes_ws.store.recovery import mark_open
 from hermes_ws.store.upkeep import (
     DELETED,
@@ -90,6 +99,23 @@ def _page(which: str = "") -> str:
 _PAGE = _page()
 _FINALS_PAGE = _page("AND delta = 0")
 _HEAD = "max(head, coalesce((SELECT max(seq) FROM events WHERE conversation = key), 0))"
+_LINES = f"SELECT id, {_HEAD}, last_event_at, summary"
+BY_TIME: Final = f"""
+{_LINES} FROM conversations
+WHERE namespace = ? AND (last_event_at, id) < (?, ?) ORDER BY last_event_at DESC, id DESC LIMIT ?
+"""
+BY_NEED: Final = f"""
+{_LINES}, waiting FROM conversations
+WHERE namespace = ? AND (waiting, last_event_at, id) < (?, ?, ?)
+ORDER BY waiting DESC, last_event_at DESC, id DESC LIMIT ?
+"""
+SOME_LINES: Final = f"{_LINES} FROM conversations WHERE namespace = ? AND id IN (SELECT value FROM json_each(?))"  # noqa: S608
+OPEN_INTERACTIONS: Final = """
+SELECT c.id, i.data, i.requested_at, i.interaction_id
+FROM interactions i CROSS JOIN conversations c ON c.key = i.conversation
+WHERE i.namespace = ? AND i.resolution IS NULL AND (i.requested_at, i.interaction_id) > (?, ?)
+ORDER BY i.requested_at, i.interaction_id LIMIT ?
+"""  # CROSS as below, and resolved ones are in no index
 _RUNS = "SELECT run_id, status, options, updated_at FROM runs"
 _RUNS_WITH_OWNERS = """
 SELECT c.namespace, c.id, run_id, status, options, updated_at
@@ -270,20 +296,36 @@ class SqliteStore:
         )
         return CommandRow(*rows[0]) if rows else None
 
-    async def conversations(self, namespace: str, *, limit: int, cursor: str | None) -> ConversationPage:
-        at, conversation_id = position_of(cursor) if cursor is not None else (2**62, "")
-        rows = await self._all(
-            f"""SELECT id, {_HEAD}, last_event_at, summary FROM conversations
-            WHERE namespace = ? AND (last_event_at, id) < (?, ?) ORDER BY last_event_at DESC, id DESC LIMIT ?""",  # noqa: S608
-            namespace,
-            at,
-            conversation_id,
-            limit + 1,
-        )
-        page = [ConversationLine(*row) for row in rows[:limit]]
-        return ConversationPage(
-            page, cursor_of(page[-1].last_event_at, page[-1].conversation_id) if len(rows) > limit else None
-        )
+    async def conversations(
+        self,
+        namespace: str,
+        *,
+        limit: int,
+        cursor: str | None,
+        waiting_first: bool = False,
+        max_bytes: int | None = None,
+    ) -> ConversationPage:
+        if waiting_first:
+            place: tuple[Any, ...] = need_position_of(cursor) if cursor is not None else (2, 0, "")
+        else:
+            place = position_of(cursor) if cursor is not None else (2**62, "")
+        rows = await self._all(BY_NEED if waiting_first else BY_TIME, namespace, *place, limit + 1)
+        page = lines_within([ConversationLine(*row[:4]) for row in rows], limit, max_bytes)
+        if len(page) == len(rows):
+            return ConversationPage(page, None)
+        at, name = page[-1].last_event_at, page[-1].conversation_id
+        there = need_cursor_of(rows[len(page) - 1][4], at, name) if waiting_first else cursor_of(at, name)
+        return ConversationPage(page, there)
+
+    async def lines(self, namespace: str, conversation_ids: Sequence[str]) -> list[ConversationLine]:
+        rows = await self._all(SOME_LINES, namespace, json.dumps(list(conversation_ids)))
+        return [ConversationLine(*row) for row in rows]
+
+    async def open_interactions(self, namespace: str, *, limit: int, cursor: str | None) -> InteractionPage:
+        place = position_of(cursor) if cursor is not None else (-1, "")
+        rows = await self._all(OPEN_INTERACTIONS, namespace, *place, limit + 1)
+        there = cursor_of(*rows[limit - 1][2:]) if len(rows) > limit else None
+        return InteractionPage([(conversation_id, data) for conversation_id, data, *_ in rows[:limit]], there)
 
     async def unfinished(self) -> Sequence[ConversationRef]:
         rows = await self._all(

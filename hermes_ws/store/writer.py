@@ -55,7 +55,8 @@ SELECT key, coalesce(max(seq), head), coalesce(sum(length(data)), 0)
 FROM conversations LEFT JOIN events ON conversation = key AND seq > head WHERE namespace = ? AND id = ? GROUP BY key
 """
 _TOUCH = """
-UPDATE conversations SET head = ?1, last_event_at = ?2, summary = coalesce(?3, summary), bytes = bytes + ?4
+UPDATE conversations SET head = ?1, last_event_at = ?2, summary = coalesce(?3, summary), bytes = bytes + ?4,
+    waiting = iif(?3 IS NULL, waiting, ?6)
 WHERE key = ?5 AND head <= ?1
 """
 _INSERT_EVENTS = "INSERT INTO events (conversation, seq, delta, data) VALUES (?, ?, ?, ?)"
@@ -64,7 +65,8 @@ INSERT OR REPLACE INTO runs (run_id, conversation, status, options, updated_at, 
 RETURNING ended
 """
 _PUT_INTERACTION = """
-INSERT OR REPLACE INTO interactions (conversation, interaction_id, data, resolution) VALUES (?, ?, ?, ?)
+INSERT OR REPLACE INTO interactions (conversation, interaction_id, data, resolution, requested_at, namespace)
+VALUES (?, ?, ?, ?, ?, ?)
 """
 _PUT_COMMAND = """
 INSERT OR REPLACE INTO commands (conversation, principal, command_id, digest, ok, created_at) VALUES (?, ?, ?, ?, ?, ?)
@@ -290,7 +292,7 @@ class Writer:
         except sqlite3.IntegrityError:
             raise _conflict(batch) from None
         for asked in batch.interactions:
-            db.execute(_PUT_INTERACTION, (key, *asked))
+            db.execute(_PUT_INTERACTION, (key, *asked, batch.ref.namespace))
         for command in batch.commands:
             db.execute(_PUT_COMMAND, (key, *command))
         for rule in batch.rules:
@@ -326,7 +328,7 @@ class Writer:
         self._wal_bytes += weight
         self._advanced[place.key] = place.head
         if batch.sync or batch.at - place.touched_at >= TOUCH_MS:
-            row = (place.head, batch.at, batch.summary, place.added, place.key)
+            row = (place.head, batch.at, batch.summary, place.added, place.key, batch.waiting)
             if db.execute(_TOUCH, row).rowcount != 1:
                 raise _conflict(batch)
             place.touched_at = batch.at

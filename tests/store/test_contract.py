@@ -172,8 +172,8 @@ async def test_nobody_revokes_a_rule_of_another_namespace(store: Store) -> None:
 
 
 async def test_an_interaction_row_may_be_written_again(store: Store) -> None:
-    await commit(store, 0, b"one", interactions=[InteractionRow("int_1", b"asked", None)])
-    assert await commit(store, 1, b"two", interactions=[InteractionRow("int_1", b"asked", b"settled")]) is None
+    await commit(store, 0, b"one", interactions=[InteractionRow("int_1", b"asked", None, 1)])
+    assert await commit(store, 1, b"two", interactions=[InteractionRow("int_1", b"asked", b"settled", 1)]) is None
 
 
 async def test_conversations_are_listed_by_their_newest_event_page_by_page(store: Store) -> None:
@@ -190,6 +190,101 @@ async def test_conversations_are_listed_by_their_newest_event_page_by_page(store
         if cursor is None:
             break
     assert seen == ["c4", "c3", "c2", "c1", "c0"]
+
+
+async def all_conversations(store: Store, limit: int, **how: Any) -> list[list[str]]:
+    """The names in a list, page by page."""
+    pages: list[list[str]] = []
+    cursor: str | None = None
+    while not pages or cursor is not None:
+        page = await store.conversations("home", limit=limit, cursor=cursor, **how)
+        pages.append([line.conversation_id for line in page.lines])
+        cursor = page.next
+    return pages
+
+
+async def test_those_that_wait_for_a_person_may_come_first_page_by_page(store: Store) -> None:
+    for number in range(6):
+        ref = ConversationRef("home", f"c{number}")
+        await commit(store, 0, b"x", ref=ref, at=100 + number // 2, summary=b"{}", waiting=number in (0, 1, 4))
+    await commit(store, 0, b"x", ref=ConversationRef("away", "hidden"), summary=b"{}", waiting=True)
+    expected = ["c4", "c1", "c0", "c5", "c3", "c2"]
+    for limit in (1, 2, 3, 5, 6, 7):
+        pages = await all_conversations(store, limit, waiting_first=True)
+        assert [name for page in pages for name in page] == expected
+        assert all(len(page) == limit for page in pages[:-1])
+    assert await all_conversations(store, 10) == [["c5", "c4", "c3", "c2", "c1", "c0"]]
+
+
+async def test_whether_anything_waits_goes_with_the_summary_alone(store: Store) -> None:
+    async def order() -> list[str]:
+        return (await all_conversations(store, 10, waiting_first=True))[0]
+
+    other = ConversationRef("home", "other")
+    await commit(store, 0, b"one", at=1, summary=b"{}", waiting=True)
+    await commit(store, 0, b"one", at=2, ref=other, summary=b"{}")
+    assert await order() == ["demo", "other"]
+    await commit(store, 1, b"two", at=3, deltas=[True], sync=False)
+    assert await order() == ["demo", "other"], "an append without a summary says nothing about it"
+    await commit(store, 1, b"two", at=4, ref=other, summary=b"{}")
+    assert await order() == ["demo", "other"]
+    await commit(store, 2, b"three", at=3, summary=b"{}", waiting=False)
+    assert await order() == ["other", "demo"]
+
+
+async def test_a_page_of_conversations_ends_where_its_summaries_become_too_heavy(store: Store) -> None:
+    for number in range(5):
+        ref = ConversationRef("home", f"c{number}")
+        await commit(store, 0, b"x", ref=ref, at=number, summary=b"s" * 100, waiting=number == 0)
+    by_need = await all_conversations(store, 10, waiting_first=True, max_bytes=250)
+    assert by_need == [["c0", "c4"], ["c3", "c2"], ["c1"]]
+    assert await all_conversations(store, 10, max_bytes=1) == [["c4"], ["c3"], ["c2"], ["c1"], ["c0"]]
+
+
+async def test_some_conversations_may_be_asked_for_by_name(store: Store) -> None:
+    for number in range(3):
+        await commit(store, 0, b"x", ref=ConversationRef("home", f"c{number}"), at=7, summary=b"s%d" % number)
+    await commit(store, 0, b"x", ref=ConversationRef("away", "c3"), summary=b"s3")
+    lines = await store.lines("home", ["c2", "c0", "c3", "never", "c0"])
+    assert sorted(lines) == [("c0", 1, 7, b"s0"), ("c2", 1, 7, b"s2")]
+    assert await store.lines("home", []) == []
+
+
+async def test_open_interactions_are_listed_by_age_page_by_page_until_they_are_settled(store: Store) -> None:
+    async def listed(limit: int) -> list[tuple[str, bytes]]:
+        seen: list[tuple[str, bytes]] = []
+        cursor: str | None = None
+        while True:
+            page = await store.open_interactions("home", limit=limit, cursor=cursor)
+            seen += page.lines
+            cursor = page.next
+            if cursor is None:
+                return seen
+
+    assert await listed(1) == []
+    one, two = ConversationRef("home", "one"), ConversationRef("home", "two")
+    asked = [InteractionRow(f"int_{n}", b"asked %d" % n, None, 100 + n // 2) for n in range(6)]
+    await commit(store, 0, b"x", ref=one, interactions=asked[3:])
+    await commit(store, 0, b"x", ref=two, interactions=[*asked[:3], InteractionRow("int_9", b"old", b"settled", 1)])
+    await commit(store, 0, b"x", ref=ConversationRef("away", "one"), interactions=[InteractionRow("a", b"", None, 1)])
+    expected = [*(("two", b"asked %d" % n) for n in range(3)), *(("one", b"asked %d" % n) for n in range(3, 6))]
+    for limit in (1, 2, 3, 6, 7):
+        assert await listed(limit) == expected
+    await commit(store, 1, b"y", ref=one, interactions=[asked[3]._replace(resolution=b"settled")])
+    assert await listed(4) == [line for line in expected if line[1] != b"asked 3"]
+    await store.delete(two)
+    assert await listed(4) == expected[4:]
+
+
+async def test_a_cursor_of_another_list_is_refused(store: Store) -> None:
+    for cursor in ("", "x", "5-demo", "rest", "rest-x-demo", "-1-demo", "waiting-²-demo", "1-5-demo"):
+        with pytest.raises(ValueError, match="is not a cursor"):
+            await store.conversations("home", limit=1, cursor=cursor, waiting_first=True)
+    for cursor in ("", "x", "waiting-5-demo", "5"):
+        with pytest.raises(ValueError, match="is not a cursor"):
+            await store.open_interactions("home", limit=1, cursor=cursor)
+        with pytest.raises(ValueError, match="is not a cursor"):
+            await store.conversations("home", limit=1, cursor=cursor)
 
 
 async def test_a_summary_stays_until_another_one_comes(store: Store) -> None:

@@ -285,7 +285,9 @@ async def test_a_log_of_before_there_were_records_keeps_everything_and_takes_som
     before = _old_log(path, version)
     store = await SqliteStore.open(path)
     with closing(sqlite3.connect(path)) as db:
-        assert {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES} == before
+        now = {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
+    shorter = {table: [row[: len(old[0])] for row in now[table]] for table, old in before.items()}
+    assert shorter == before, "what columns came later stand behind those"
     assert await store.read(REF, after=0, limit=10, max_bytes=100, deltas=False) == [(1, b"one")]
     assert await store.find_run("home", "run_1") == (REF, run("run_1", 7))
     assert [row.run_id for _, row in (await store.runs("home", limit=10, cursor=None)).lines] == ["run_1"]

@@ -150,7 +150,7 @@ async def fill(store: Store, ref: ConversationRef = REF) -> None:
         ref=ref,
         summary=b"{}",
         runs=[RunRow("run_1", "running", b"{}", 1)],
-        interactions=[InteractionRow("int_1", b"asked", None)],
+        interactions=[InteractionRow("int_1", b"asked", None, 1)],
         commands=[CommandRow("me", "c1", b"digest", b"ok", 1)],
         rules=[
             RuleRow("rule_1", "conversation", "me", "demo", None, b"{}"),

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from hermes_ws.errors import DataDirError, LogConflict, StorageFull, StoreError
-from hermes_ws.store.base import ConversationRef
+from hermes_ws.store.base import ConversationRef, InteractionRow
 from hermes_ws.store.directory import DataDirectory
 from hermes_ws.store.migrations import APPLICATION_ID, MIGRATIONS, migrate
-from hermes_ws.store.sqlite import SqliteStore
+from hermes_ws.store.sqlite import BY_NEED, BY_TIME, OPEN_INTERACTIONS, SOME_LINES, SqliteStore
 from tests.store.conftest import REF, batch, commit
 
 
@@ -166,6 +166,54 @@ def test_every_older_version_comes_up_to_date(tmp_path: Path) -> None:
         migrate(path)
         with closing(sqlite3.connect(path)) as db:
             assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+async def test_a_log_of_before_the_inbox_knows_what_waits_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    asked = b'{"type":"interaction.requested","interaction_id":"int_1","requested_at":77}'
+    version = next(n for n, script in enumerate(MIGRATIONS) if "COLUMN waiting" in script)
+    with closing(sqlite3.connect(path)) as db:
+        for script in MIGRATIONS[:version]:
+            db.executescript(script)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {version}")
+        summaries = {"asks": b'{"interactions":[%s]}' % asked, "rests": b'{"interactions":[]}', "odd": b"", "new": b"["}
+        for key, (name, summary) in enumerate(summaries.items(), 1):
+            db.execute(
+                "INSERT INTO conversations (key, namespace, id, epoch, head, floor, last_event_at, summary)"
+                " VALUES (?, 'home', ?, 'ep_1', 0, 1, ?, ?)",
+                (key, name, key, summary),
+            )
+        rows = [(1, "int_1", asked, None), (1, "int_0", asked, b"{}"), (2, "copied", asked, None), (3, "x", b"?", None)]
+        db.executemany("INSERT INTO interactions VALUES (?, ?, ?, ?)", rows)
+        db.commit()
+    store = await SqliteStore.open(path)
+    page = await store.conversations("home", limit=10, cursor=None, waiting_first=True)
+    assert [line.conversation_id for line in page.lines] == ["asks", "new", "odd", "rests"]
+    assert (await store.open_interactions("home", limit=10, cursor=None)).lines == [("asks", asked)]
+    later = InteractionRow("int_2", b"later", None, 78)
+    await commit(store, 0, b"x", ref=ConversationRef("home", "more"), interactions=[later])
+    listed = (await store.open_interactions("home", limit=10, cursor=None)).lines
+    assert [data for _, data in listed] == [asked, b"later"]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "given", "index"),
+    [
+        (BY_TIME, ("home", 9, "c", 10), "conversations_by_time"),
+        (BY_NEED, ("home", 1, 9, "c", 10), "conversations_by_need"),
+        (OPEN_INTERACTIONS, ("home", 9, "i", 10), "interactions_open_by_age"),
+        (SOME_LINES, ("home", '["c"]'), "sqlite_autoindex_conversations_1"),
+    ],
+)
+def test_no_list_is_sorted_or_gone_through_as_a_whole(tmp_path: Path, sql: str, given: Any, index: str) -> None:
+    migrate(tmp_path / "log.db")
+    with closing(sqlite3.connect(tmp_path / "log.db")) as db:
+        plan = [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", given)]
+    assert f"INDEX {index}" in plan[0]
+    assert plan[0].startswith("SEARCH")
+    assert not any("TEMP B-TREE" in step or step.startswith("SCAN c") for step in plan)
 
 
 def test_a_log_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ async def test_what_was_deleted_is_in_no_file(store: SqliteStore, tmp_path: Path
         *[canary, canary * 1_000] * 50,
         summary=canary,
         runs=[RunRow("run_1", "running", canary, 1)],
-        interactions=[InteractionRow("int_1", canary, canary)],
+        interactions=[InteractionRow("int_1", canary, canary, 1)],
         commands=[CommandRow("me", "c1", b"", canary, 1)],
     )
     await commit(store, 0, b"stays", ref=OTHER)
