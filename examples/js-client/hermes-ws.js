@@ -1,0 +1,1398 @@
+/**
+ * hermes-ws: the JavaScript client of the protocol `hermes.v1`, in one file and without dependencies.
+ *
+ *     import { HermesClient } from "./hermes-ws.js";
+ *
+ *     const conversation = new HermesClient({ url: "http://127.0.0.1:8642", key }).conversation("demo");
+ *     for await (const event of conversation.run("hi")) console.log(event);
+ *
+ * A conversation stays connected until `close()`. A line that breaks is made again, with a jittered back-off; every
+ * event is told once and in order across all lines; a command that had no answer yet is sent again and has one effect.
+ * A client that is told to go (close codes 4400-4499) does not come back.
+ *
+ * From top to bottom: errors, the fold, streams and listeners, the link (one socket after the other), runs, tools, the
+ * conversation, the inbox, the client.
+ *
+ * @module hermes-ws
+ */
+
+/**
+ * @import {
+ *   ApprovalRule, ApprovalsList, By, ClientUpdate, Command, ConversationSummary, Error as ErrorFrame, Event, Hello,
+ *   InboxChanged, InboxPage, InboxRemoved, Input, InteractionKind, InteractionReply, InteractionRequested, Item,
+ *   MessageItem, Ok, OpenInteraction, QueuedRun, ReasoningItem, RunCancelled, RunCompleted, RunFailed, RunRetry,
+ *   RunStart, RunSteer, RunStop, RunSummary, ServerFrame, Skipped, Snapshot, SnapshotState, ToolCallItem,
+ *   ToolDescription, Usage,
+ * } from "../../schemas/frames.d.ts"
+ */
+
+// -- errors ---------------------------------------------------------------------------------------------------------
+
+/** Root of what this client throws on purpose. */
+export class HermesError extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = new.target.name;
+  }
+}
+
+/** The server refused a command. Fields as in the protocol's `error` frame. */
+export class CommandRefused extends HermesError {
+  /** @param {Omit<ErrorFrame, "type" | "id">} refusal */
+  constructor({ code, message, retryable, retry_after_ms, path, details }) {
+    super(message);
+    this.code = code;
+    this.retryable = retryable;
+    this.retry_after_ms = retry_after_ms;
+    this.path = path;
+    this.details = details ?? {};
+  }
+}
+
+/** The server will not have this client: `code` is a close code from 4400 to 4499. Trying again is no use. */
+export class ConnectionRefused extends HermesError {
+  /** @param {number} code @param {string} reason */
+  constructor(code, reason) {
+    super(reason ? `${code}: ${reason}` : String(code));
+    this.code = code;
+    this.reason = reason;
+  }
+}
+
+/**
+ * The events of a run can no longer be told one by one: `snapshot` is how things are now, and the conversation's
+ * `state` is that. `reason` is as in `hello.resume`: `epoch_changed`, `gap` or `ahead`.
+ */
+export class Resynchronized extends HermesError {
+  /** @param {SnapshotState} snapshot @param {string} [reason] */
+  constructor(snapshot, reason) {
+    super(`the log cannot be resumed (${reason ?? "snapshot"}); a snapshot takes its place`);
+    this.snapshot = snapshot;
+    this.reason = reason;
+  }
+}
+
+/** It was used after `close()`. */
+export class ConversationClosed extends HermesError {
+  constructor() {
+    super("this conversation was closed");
+  }
+}
+
+/** The server said something that the protocol does not allow. Never leaves the client: the line is made again. */
+class Violation extends Error {}
+
+/**
+ * @param {unknown} condition
+ * @param {string} otherwise
+ * @returns {asserts condition}
+ */
+function must(condition, otherwise) {
+  if (!condition) throw new Violation(otherwise);
+}
+
+/** @param {unknown} error @returns {string} */
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Tell of an error that nobody waits for, as the platform does, and go on. @param {unknown} error */
+function report(error) {
+  if (typeof reportError === "function") reportError(error);
+  else queueMicrotask(() => { throw error; });
+}
+
+// -- the fold -------------------------------------------------------------------------------------------------------
+
+/** @typedef {RunCompleted | RunFailed | RunCancelled} RunEnded */
+/** @typedef {Event | Skipped} Folded */
+
+/**
+ * What a conversation's events add up to: the same as the server's snapshot at the same `seq`.
+ *
+ * `state` is copied on write: what changed is another object, what did not is the same one. An event costs the same
+ * however many items there are; the list of items is copied when `state` is looked at, not before.
+ */
+export class Fold {
+  /** @type {Item[]} */ #items;
+  /** Where the items are that may still change: index in `#items`, by id. @type {Map<string, number>} */ #open;
+  /** @type {Map<string, InteractionRequested>} */ #interactions;
+  /** @type {SnapshotState} */ #state;
+  #itemsChanged = false;
+  #interactionsChanged = false;
+  #shown = false;
+
+  /** @param {SnapshotState} [snapshot] what came before; nothing did, without */
+  constructor(snapshot) {
+    const { at = 0, config = {}, config_version = 0, run = null, queue = [], before } = snapshot ?? {};
+    const { items = [], interactions = [], usage = noUsage() } = snapshot ?? {};
+    this.#state = { at, config, config_version, run, queue, items, interactions, usage };
+    if (before !== undefined) this.#state.before = before;
+    this.#items = [...items];
+    this.#open = new Map([...items.entries()].filter(([, item]) => isOpen(item)).map(([n, item]) => [idOf(item), n]));
+    this.#interactions = new Map(interactions.map((asked) => [asked.interaction_id, asked]));
+  }
+
+  /** The last `seq` that was folded in. */
+  get at() {
+    return this.#state.at;
+  }
+
+  /** The state as it is; the same object until the next event. */
+  get state() {
+    if (this.#itemsChanged) this.#state.items = [...this.#items];
+    if (this.#interactionsChanged) this.#state.interactions = [...this.#interactions.values()];
+    this.#itemsChanged = this.#interactionsChanged = false;
+    this.#shown = true;
+    return this.#state;
+  }
+
+  /** The interactions that are open, oldest first. */
+  get interactions() {
+    return this.#interactions.values();
+  }
+
+  /** @param {string} id whether an interaction is open */
+  isAsked(id) {
+    return this.#interactions.has(id);
+  }
+
+  /** Fold in what comes next. An event of an unknown type only counts. @param {Folded} frame */
+  apply(frame) {
+    if (this.#shown) this.#state = { ...this.#state };
+    this.#shown = false;
+    this.#state.at = frame.type === "skipped" ? frame.to : frame.seq;
+    this.#fold(frame);
+  }
+
+  /** @param {Folded} e */
+  #fold(e) {
+    const state = this.#state;
+    switch (e.type) {
+      case "conversation.configured":
+        state.config = e.config;
+        state.config_version = e.version;
+        return;
+      case "run.queued":
+        state.queue = numbered(state.queue.toSpliced(e.position - 1, 0, pick(e, ["run_id", "input", "position", "by"])));
+        return;
+      case "run.started":
+        state.queue = without(state.queue, e.run_id);
+        state.run = {
+          ...pick(e, ["run_id", "agent_name", "model", "attempt", "by", "retry_of"]),
+          status: "running", step: 0, started_at: e.ts, usage: noUsage(),
+        };
+        if (e.retry_of === undefined) this.#add(said(e.run_id, e.run_id, e.input));
+        return;
+      case "run.recovered":
+        return this.#run({ attempt: e.attempt });
+      case "run.waiting":
+        return this.#run({ status: state.run?.status === "stopping" ? "stopping" : "waiting" });
+      case "run.resumed":
+        return this.#run({ status: state.run?.status === "stopping" ? "stopping" : "running" });
+      case "run.stopping":
+        return this.#run({ status: "stopping" });
+      case "run.steered":
+        return this.#steered(e);
+      case "run.completed":
+      case "run.failed":
+      case "run.cancelled":
+        state.usage = sum(state.usage, e.usage);
+        if (state.run?.run_id === e.run_id) state.run = null;
+        else state.queue = without(state.queue, e.run_id);
+        return;
+      case "step.started":
+        return this.#run({ step: e.step });
+      case "step.completed":
+        return this.#run({ usage: sum(state.run?.usage ?? noUsage(), e.usage) });
+      case "message.started":
+        return this.#begin({ ...assistant(e), step: e.step });
+      case "message.delta":
+        return this.#change(e.item_id, (/** @type {MessageItem} */ item) => ({ text: item.text + e.delta }));
+      case "message.completed":
+        if (!this.#open.has(e.item_id)) this.#begin({ ...assistant(e), step: state.run?.step ?? 0 });
+        this.#change(e.item_id, () => ({ status: "completed", ...pick(e, ["text", "content", "partial"]) }));
+        return void this.#open.delete(e.item_id);
+      case "reasoning.delta":
+        this.#think(e);
+        return this.#change(e.item_id, (/** @type {ReasoningItem} */ item) => ({ text: item.text + e.delta }));
+      case "reasoning.available":
+        this.#think(e);
+        this.#change(e.item_id, () => ({ status: "completed", text: e.text }));
+        return void this.#open.delete(e.item_id);
+      case "item.discarded":
+        return this.#discard(e.item_id);
+      case "tool.started":
+        return this.#begin({
+          type: "tool_call", status: "started", output: "", truncated: false,
+          ...pick(e, ["call_id", "run_id", "step", "name", "source", "title", "arguments", "annotations"]),
+        });
+      case "tool.executing":
+        return this.#change(e.call_id, () => ({ status: "executing", arguments: e.arguments }));
+      case "tool.output":
+        return this.#change(e.call_id, (/** @type {ToolCallItem} */ call) => ({
+          output: call.output + (e.chunk ?? ""),
+          ...(e.progress === undefined ? {} : { progress: { progress: e.progress, ...pick(e, ["total", "message"]) } }),
+        }));
+      case "tool.completed":
+        this.#change(e.call_id, () => ({
+          progress: undefined,
+          ...pick(e, ["status", "output", "truncated", "duration_ms", "structured", "content"]),
+        }));
+        return void this.#open.delete(e.call_id);
+      case "interaction.requested":
+        this.#interactions.set(e.interaction_id, e);
+        this.#interactionsChanged = true;
+        return;
+      case "interaction.resolved":
+        this.#interactions.delete(e.interaction_id);
+        this.#interactionsChanged = true;
+        return;
+      default: // what changes nothing in the state, or is not known yet
+    }
+  }
+
+  /** @param {Partial<RunSummary>} change */
+  #run(change) {
+    if (this.#state.run !== null) this.#state.run = { ...this.#state.run, ...change };
+  }
+
+  /** @param {Extract<Event, { type: "run.steered" }>} e */
+  #steered(e) {
+    const { steers = [], ...run } = this.#state.run ?? {};
+    const left = steers.filter((steer) => steer.steer_id !== e.steer_id);
+    if (e.disposition === "pending") left.push(pick(e, ["steer_id", "text", "by"]));
+    if (this.#state.run !== null) {
+      this.#state.run = /** @type {RunSummary} */ (left.length ? { ...run, steers: left } : run);
+    }
+    if (e.disposition === "applied") this.#add({ ...said(e.steer_id, e.run_id, e.text), steered: true });
+  }
+
+  /** @param {Item} item */
+  #add(item) {
+    this.#items.push(item);
+    this.#itemsChanged = true;
+  }
+
+  /** @param {Item} item */
+  #begin(item) {
+    this.#open.set(idOf(item), this.#items.length);
+    this.#add(item);
+  }
+
+  /** The first that is heard of a block of reasoning begins it. @param {{ item_id: string, run_id: string }} e */
+  #think({ item_id, run_id }) {
+    const step = this.#state.run?.step ?? 0;
+    if (!this.#open.has(item_id)) {
+      this.#begin({ type: "reasoning", item_id, run_id, step, status: "in_progress", text: "" });
+    }
+  }
+
+  /**
+   * Put another object in the place of an item that is open. One that is not known lies before the snapshot's window.
+   * @template {Item} T
+   * @param {string} id
+   * @param {(item: T) => object} change what is different; undefined removes
+   */
+  #change(id, change) {
+    const index = this.#open.get(id);
+    if (index === undefined) return;
+    const item = /** @type {T} */ (this.#items[index]);
+    const changed = { ...item, ...change(item) };
+    if ("progress" in changed && changed.progress === undefined) delete changed.progress;
+    this.#items[index] = changed;
+    this.#itemsChanged = true;
+  }
+
+  /** @param {string} id */
+  #discard(id) {
+    const index = this.#items.findLastIndex((item) => item.type !== "tool_call" && item.item_id === id);
+    if (index < 0) return;
+    this.#items.splice(index, 1);
+    this.#open.delete(id);
+    for (const [other, at] of this.#open) if (at > index) this.#open.set(other, at - 1);
+    this.#itemsChanged = true;
+  }
+}
+
+/** @param {Item} item @returns {string} what `before` and the events call it */
+function idOf(item) {
+  return item.type === "tool_call" ? item.call_id : item.item_id;
+}
+
+/** @param {Item} item */
+function isOpen(item) {
+  return item.status === "in_progress" || item.status === "started" || item.status === "executing";
+}
+
+/** @returns {Usage} */
+function noUsage() {
+  return { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
+}
+
+/** @param {Usage} one @param {Usage} other @returns {Usage} */
+function sum(one, other) {
+  const total = { ...one };
+  for (const name of /** @type {(keyof Usage)[]} */ (Object.keys(other))) {
+    total[name] = (total[name] ?? 0) + (other[name] ?? 0);
+  }
+  return total;
+}
+
+/**
+ * The fields of these names that are there.
+ * @template {object} T
+ * @template {keyof T} K
+ * @param {T} from
+ * @param {K[]} names
+ * @returns {Pick<T, K>}
+ */
+function pick(from, names) {
+  const found = /** @type {Pick<T, K>} */ ({});
+  for (const name of names) if (from[name] !== undefined) found[name] = from[name];
+  return found;
+}
+
+/** @param {QueuedRun[]} queue @param {string} run_id */
+function without(queue, run_id) {
+  const left = queue.filter((queued) => queued.run_id !== run_id);
+  return left.length === queue.length ? queue : numbered(left);
+}
+
+/** @param {QueuedRun[]} queue @returns {QueuedRun[]} */
+function numbered(queue) {
+  return queue.map((queued, n) => (queued.position === n + 1 ? queued : { ...queued, position: n + 1 }));
+}
+
+/** @param {string} item_id @param {string} run_id @param {Input} input @returns {MessageItem} */
+function said(item_id, run_id, input) {
+  const content = typeof input === "string" ? [{ type: /** @type {const} */ ("text"), text: input }] : input;
+  const text = content.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n");
+  return { type: "message", item_id, run_id, role: "user", status: "completed", text, content };
+}
+
+/** @param {{ item_id: string, run_id: string }} e @returns {MessageItem} */
+function assistant({ item_id, run_id }) {
+  return { type: "message", item_id, run_id, role: "assistant", status: "in_progress", text: "", content: [] };
+}
+
+// -- streams and listeners ------------------------------------------------------------------------------------------
+
+/**
+ * What is pushed at one end comes out at the other, as an async iterator. Leaving the loop closes it.
+ * @template T
+ * @implements {AsyncIterableIterator<T>}
+ */
+class Stream {
+  /** @type {T[]} */ #kept = [];
+  #taken = 0;
+  /** @type {{ resolve: (result: IteratorResult<T, undefined>) => void, reject: (reason: Error) => void }[]} */
+  #takers = [];
+  /** @type {(stream: Stream<T>) => void} */ #onClose;
+  #ended = false;
+  /** @type {Error | undefined} */ #failure;
+
+  /** @param {(stream: Stream<T>) => void} [onClose] called when nobody takes any more */
+  constructor(onClose = () => {}) {
+    this.#onClose = onClose;
+  }
+
+  /** @param {T} value */
+  push(value) {
+    if (this.#ended) return;
+    const taker = this.#takers.shift();
+    if (taker) taker.resolve({ done: false, value });
+    else this.#kept.push(value);
+  }
+
+  /** Nothing more will come: what is kept is still delivered, then `failure` is thrown if there is one. @param {Error} [failure] */
+  end(failure) {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#failure = failure;
+    for (const taker of this.#takers.splice(0)) {
+      if (failure) taker.reject(failure);
+      else taker.resolve({ done: true, value: undefined });
+    }
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  /** @returns {Promise<IteratorResult<T, undefined>>} */
+  async next() {
+    if (this.#taken < this.#kept.length) return { done: false, value: this.#take() };
+    if (!this.#ended) return new Promise((resolve, reject) => this.#takers.push({ resolve, reject }));
+    if (this.#failure) throw this.#failure;
+    return { done: true, value: undefined };
+  }
+
+  /** @returns {Promise<IteratorResult<T, undefined>>} */
+  async return() {
+    this.#kept = [];
+    this.#taken = 0;
+    this.end();
+    this.#failure = undefined;
+    this.#onClose(this);
+    return { done: true, value: undefined };
+  }
+
+  #take() {
+    const value = /** @type {T} */ (this.#kept[this.#taken++]);
+    if (this.#taken === this.#kept.length) {
+      this.#kept = [];
+      this.#taken = 0;
+    }
+    return value;
+  }
+}
+
+/**
+ * Who wants to be told of what. A listener that throws breaks nothing.
+ * @template {object} Told by type, what its listeners are given
+ */
+class Listeners {
+  /** @type {Map<keyof Told, Set<(value: any) => void>>} */ #of = new Map();
+
+  /**
+   * @template {keyof Told} T
+   * @param {T} type
+   * @param {(value: Told[T]) => void} listener
+   * @returns {() => void} takes it off again
+   */
+  on(type, listener) {
+    if (typeof listener !== "function") throw new TypeError(`a function is needed to be told of ${String(type)}`);
+    const listeners = this.#of.get(type) ?? new Set();
+    this.#of.set(type, listeners.add(listener));
+    return () => void listeners.delete(listener);
+  }
+
+  /** @param {keyof Told} type whether anybody wants to be told */
+  has(type) {
+    return (this.#of.get(type)?.size ?? 0) > 0;
+  }
+
+  /**
+   * @template {keyof Told} T
+   * @param {T} type
+   * @param {Told[T]} value
+   */
+  tell(type, value) {
+    for (const listener of [...(this.#of.get(type) ?? [])]) {
+      try {
+        listener(value);
+      } catch (error) {
+        report(error);
+      }
+    }
+  }
+}
+
+/** @template T a promise, and what settles it; that nobody looks at its failure is no mistake */
+class Deferred {
+  /** @type {(value: T) => void} */ resolve = () => {};
+  /** @type {(reason: Error) => void} */ reject = () => {};
+
+  constructor() {
+    /** @type {Promise<T>} */
+    this.promise = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
+    this.promise.catch(() => {});
+  }
+}
+
+// -- the link -------------------------------------------------------------------------------------------------------
+
+/** How long to wait before coming back: exponential, with full jitter, so that many do not come back at once. */
+export class Backoff {
+  #attempts = 0;
+
+  /** @param {{ firstMs?: number, mostMs?: number }} [bounds] @param {() => number} [random] */
+  constructor({ firstMs = 100, mostMs = 15_000 } = {}, random = Math.random) {
+    this.firstMs = firstMs;
+    this.mostMs = mostMs;
+    this.random = random;
+  }
+
+  /** The line was good: begin again. */
+  reset() {
+    this.#attempts = 0;
+  }
+
+  /** Milliseconds to wait now. */
+  next() {
+    return this.random() * Math.min(this.mostMs, this.firstMs * 2 ** this.#attempts++);
+  }
+}
+
+/**
+ * How things stand with the line. `waiting`: for the next attempt, in `retry_in_ms`; `code` and `reason` say why it is
+ * down. `closed`: for good.
+ * @typedef {{ status: "connecting" | "live" | "waiting" | "closed", retry_in_ms?: number, code?: number, reason?: string }} Connection
+ */
+
+/**
+ * What a link is for: a conversation, or the inbox.
+ * @typedef {object} LinkOwner
+ * @property {(anew: boolean) => { conversation: string, path: string, query: URLSearchParams }} address where to connect
+ *   now; `anew`: resuming has led nowhere
+ * @property {(hello: Hello) => boolean} begin the server said hello; true: commands may go out, false: not before `flow()`
+ * @property {(frame: ServerFrame) => void} take a frame that is not about commands; throws what `must` throws
+ * @property {() => ClientUpdate} introduction what goes out first on every line
+ * @property {(answer: Ok | ErrorFrame) => void} stray an answer to a command that does not wait for one
+ * @property {() => number} progress grows when the server tells something new
+ * @property {(connection: Connection) => void} changed the line is another by now
+ * @property {(failure: HermesError) => void} ended there will be no further line
+ */
+
+/** @typedef {{ text: string, ok: Deferred<Ok>, sent: boolean, until: number, timer?: Timer }} Unanswered */
+/** @typedef {ReturnType<typeof setTimeout>} Timer */
+
+/** How long a command is sent again that the server refuses for the moment, saying when to come back. */
+const REFUSED_FOR_MS = 30_000;
+/** So many tickets in a row may be refused as not valid: one may have expired under way. */
+const TICKETS = 3;
+/** So many violations in a row, nothing new in between, are answered by beginning anew with a snapshot. */
+const VIOLATIONS = 3;
+/** The longest that a timer can wait. */
+const TIMER_MS = 2 ** 31 - 1;
+
+/** One socket after the other to the same address, and the commands that have no answer yet. */
+class Link {
+  /** @type {Settings} */ #settings;
+  /** @type {LinkOwner} */ #owner;
+  /** @type {Backoff} */ #backoff;
+  /** @type {WebSocketLike | null} */ #socket = null;
+  /** @type {Map<string, Unanswered>} */ #unanswered = new Map();
+  /** Counts connects: what comes late belongs to one that is over. */ #attempt = 0;
+  /** @type {"opening" | "greeted" | "flowing"} */ #phase = "opening";
+  #heardAt = 0;
+  #liveAt = 0;
+  #progress = 0;
+  #awayMs = 0;
+  #notBefore = 0;
+  #ticketsRefused = 0;
+  #violations = 0;
+  #patienceMs = 0;
+  /** @type {Timer | undefined} */ #patience;
+  /** @type {Timer | undefined} */ #pause;
+  /** @type {HermesError | null} */ failure = null;
+  /** What the server said first, on the newest line. @type {Hello | null} */ hello = null;
+  /** @type {Connection} */ connection = { status: "connecting" };
+  /** @type {Deferred<void>} */ ready = new Deferred();
+
+  /** @param {Settings} settings @param {LinkOwner} owner */
+  constructor(settings, owner) {
+    this.#settings = settings;
+    this.#owner = owner;
+    this.#backoff = new Backoff(settings.backoff, settings.random);
+    globalThis.addEventListener?.("online", this.#hurry);
+    globalThis.document?.addEventListener("visibilitychange", this.#look);
+    this.#connect();
+  }
+
+  // commands
+
+  /** Send a command, as often as lines break, until it is answered. @param {Command} command @returns {Promise<Ok>} */
+  async send(command) {
+    if (this.failure) throw this.failure;
+    const id = command.id ?? uuid();
+    if (this.#unanswered.has(id)) throw new TypeError(`the command ${id} has no answer yet; ids are for one command each`);
+    const text = JSON.stringify({ ...command, id });
+    /** @type {Unanswered} */
+    const unanswered = { text, ok: new Deferred(), sent: false, until: Date.now() + REFUSED_FOR_MS };
+    this.#unanswered.set(id, unanswered);
+    if (this.flowing) this.#write(id, unanswered);
+    return unanswered.ok.promise;
+  }
+
+  /** Say something that is not said again on another line. @param {Command} command */
+  say(command) {
+    this.#socket?.send(JSON.stringify(command));
+  }
+
+  /** @param {string} id whether a command may have reached the server */
+  wasSent(id) {
+    return this.#unanswered.get(id)?.sent ?? true;
+  }
+
+  /** Whether commands go out at once. */
+  get flowing() {
+    return this.#phase === "flowing";
+  }
+
+  /** Who we are; what has no answer yet; and from now on what comes. */
+  flow() {
+    this.#phase = "flowing";
+    this.say(this.#owner.introduction());
+    for (const [id, unanswered] of this.#unanswered) if (!unanswered.timer) this.#write(id, unanswered);
+  }
+
+  /** @param {string} id @param {Unanswered} unanswered */
+  #write(id, unanswered) {
+    const most = this.hello?.limits["frame_bytes"] ?? Infinity;
+    const { text } = unanswered;
+    if (text.length * 3 > most && new TextEncoder().encode(text).length > most) {
+      const message = `a command is at most ${most} bytes`;
+      return this.#refuse(id, { code: "too_large", message, retryable: false, path: "$" });
+    }
+    unanswered.sent = true;
+    this.#socket?.send(text);
+  }
+
+  /** @param {Ok | ErrorFrame} answer */
+  #answered(answer) {
+    const unanswered = answer.id === null ? undefined : this.#unanswered.get(answer.id);
+    if (answer.id === null || !unanswered) return this.#owner.stray(answer);
+    if (answer.type === "error") return this.#refuse(answer.id, answer);
+    this.#unanswered.delete(answer.id);
+    unanswered.ok.resolve(answer);
+  }
+
+  /** @param {string} id @param {Omit<ErrorFrame, "type" | "id">} refusal */
+  #refuse(id, refusal) {
+    const unanswered = this.#unanswered.get(id);
+    if (!unanswered) return;
+    const { retryable, retry_after_ms: wait_ms } = refusal;
+    if (retryable && wait_ms !== undefined && Date.now() + wait_ms <= unanswered.until) {
+      unanswered.timer = setTimeout(() => {
+        unanswered.timer = undefined;
+        if (this.flowing) this.#write(id, unanswered);
+      }, wait_ms);
+      return;
+    }
+    this.#unanswered.delete(id);
+    unanswered.ok.reject(new CommandRefused(refusal));
+  }
+
+  // lines
+
+  async #connect() {
+    const attempt = ++this.#attempt;
+    this.#pause = undefined;
+    this.#phase = "opening";
+    this.#progress = this.#owner.progress();
+    this.#heard(this.#settings.openTimeoutMs);
+    this.#tell({ status: "connecting" });
+    try {
+      const url = await this.#url();
+      if (attempt === this.#attempt) this.#open(url);
+    } catch (error) {
+      if (attempt === this.#attempt) this.#lost({ reason: messageOf(error) });
+    }
+  }
+
+  async #url() {
+    const { conversation, path, query } = this.#owner.address(this.#violations >= VIOLATIONS);
+    const ticket = await this.#settings.getTicket?.({ conversation });
+    if (ticket !== undefined) query.set("ticket", ticket);
+    return `${this.#settings.url}${path}${query.size ? `?${query}` : ""}`;
+  }
+
+  /** @param {string} url */
+  #open(url) {
+    const { WebSocket, key } = this.#settings;
+    const socket = new WebSocket(url, key === undefined ? ["hermes.v1"] : ["hermes.v1", `hermes.bearer.${base64url(key)}`]);
+    this.#socket = socket;
+    socket.onmessage = (event) => this.#message(event.data);
+    socket.onclose = (event) => this.#closed(event.code, event.reason);
+    socket.onerror = () => {}; // the close says what it was
+  }
+
+  /** @param {unknown} data */
+  #message(data) {
+    this.#heard(this.#phase === "opening" ? this.#settings.openTimeoutMs : this.#settings.silenceMs);
+    try {
+      must(typeof data === "string", "a binary frame");
+      this.#take(JSON.parse(data));
+    } catch (error) {
+      this.#lost({ reason: `protocol violation: ${messageOf(error)}` }, true);
+    }
+  }
+
+  /** @param {ServerFrame} frame */
+  #take(frame) {
+    if (frame.type === "hello") return this.#greeted(frame);
+    must(this.#phase !== "opening", "the first frame is no hello: is this a hermes-ws server?");
+    if (frame.type === "ok" || frame.type === "error") this.#answered(frame);
+    else if (frame.type === "goaway") this.#awayMs = frame.reconnect_after_ms;
+    else this.#owner.take(frame);
+  }
+
+  /** @param {Hello} hello */
+  #greeted(hello) {
+    must(this.#phase === "opening", "hello in mid-stream");
+    this.hello = hello;
+    this.#phase = "greeted";
+    this.#ticketsRefused = 0;
+    this.#heard(this.#settings.silenceMs);
+    if (this.#owner.begin(hello)) this.flow();
+  }
+
+  /** The owner is up to date. */
+  live() {
+    this.#liveAt = Date.now();
+    this.#tell({ status: "live" });
+    this.ready.resolve();
+  }
+
+  /** @param {number} code @param {string} reason */
+  #closed(code, reason) {
+    const another = code === 4401 && this.#settings.getTicket && ++this.#ticketsRefused < TICKETS;
+    if (code >= 4400 && code < 4500 && !another) this.end(new ConnectionRefused(code, reason), { code, reason });
+    else this.#lost({ code, reason: reason || `closed with ${code}` });
+  }
+
+  /**
+   * The line is down: come back. It was good if something new was told on it, or if it was live, unless that is what a
+   * server does that fails at everything.
+   * @param {{ code?: number, reason: string }} why
+   * @param {boolean} [violated]
+   */
+  #lost(why, violated = false) {
+    const failing = violated || (why.code !== undefined && why.code >= 4500);
+    const lasted = this.#liveAt > 0 && (!failing || Date.now() - this.#liveAt > this.#backoff.mostMs);
+    if (lasted || this.#owner.progress() !== this.#progress) {
+      this.#backoff.reset();
+      this.#violations = 0;
+    }
+    if (violated) this.#violations += 1;
+    const retry_in_ms = Math.min(TIMER_MS, this.#awayMs + this.#backoff.next());
+    this.#notBefore = Date.now() + this.#awayMs;
+    this.#drop();
+    this.#pause = setTimeout(() => this.#connect(), retry_in_ms);
+    this.#tell({ status: "waiting", retry_in_ms, ...why });
+  }
+
+  /** Forget the socket; what it still says is not heard. @param {number} [code] */
+  #drop(code) {
+    const socket = this.#socket;
+    this.#attempt += 1;
+    this.#socket = null;
+    this.#phase = "opening";
+    this.#liveAt = this.#awayMs = 0;
+    clearTimeout(this.#patience);
+    clearTimeout(this.#pause);
+    this.#patience = this.#pause = undefined;
+    if (!socket) return;
+    socket.onmessage = socket.onclose = null;
+    if (code === undefined && socket.terminate) socket.terminate(); // Node: do not wait for a line that is dead
+    else socket.close(code);
+  }
+
+  /** There will be no further line. @param {HermesError} failure @param {Partial<Connection>} [why] */
+  end(failure, why) {
+    if (this.failure) return;
+    this.failure = failure;
+    this.#drop(1000);
+    globalThis.removeEventListener?.("online", this.#hurry);
+    globalThis.document?.removeEventListener("visibilitychange", this.#look);
+    for (const { ok, timer } of this.#unanswered.values()) {
+      clearTimeout(timer);
+      ok.reject(failure);
+    }
+    this.#unanswered.clear();
+    this.ready.reject(failure);
+    this.#tell({ status: "closed", ...why });
+    this.#owner.ended(failure);
+  }
+
+  // patience
+
+  /** Something was heard; the next is due within `patience_ms`. @param {number} patience_ms */
+  #heard(patience_ms) {
+    this.#heardAt = Date.now();
+    if (this.#patienceMs === patience_ms && this.#patience !== undefined) return;
+    this.#patienceMs = patience_ms;
+    this.#await(patience_ms);
+  }
+
+  /** @param {number} ms */
+  #await(ms) {
+    clearTimeout(this.#patience);
+    this.#patience = setTimeout(this.#check, ms);
+  }
+
+  #check = () => {
+    const left = this.#heardAt + this.#patienceMs - Date.now();
+    if (left > 0) this.#await(left);
+    else this.#lost({ reason: this.#phase === "opening" ? "no answer in time" : "nothing was heard for too long" });
+  };
+
+  /** The network is back: do not wait any longer than the server wished. */
+  #hurry = () => {
+    if (this.#pause === undefined) return;
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => this.#connect(), Math.max(0, this.#notBefore - Date.now()));
+  };
+
+  /** The page is looked at again: timers may have slept. */
+  #look = () => {
+    if (globalThis.document.visibilityState !== "visible") return;
+    if (this.#pause !== undefined) this.#hurry();
+    else this.#check();
+  };
+
+  /** @param {Connection} connection */
+  #tell(connection) {
+    this.connection = connection;
+    this.#owner.changed(connection);
+  }
+}
+
+/** @returns {string} a UUID; `crypto.randomUUID` exists only where the page is secure */
+function uuid() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (Number(bytes[6]) & 0x0f) | 0x40;
+  bytes[8] = (Number(bytes[8]) & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+/** @param {string} text @returns {string} */
+function base64url(text) {
+  const bytes = String.fromCharCode(...new TextEncoder().encode(text));
+  return btoa(bytes).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+// -- runs -----------------------------------------------------------------------------------------------------------
+
+/**
+ * A run's events, from `run.queued` or `run.started` to its terminal one; to be iterated once. `run_id` and `done` (the
+ * terminal event) are promises. Leaving the loop does not stop the run.
+ * @typedef {AsyncIterable<Event> & { run_id: Promise<string>, done: Promise<RunEnded> }} Run
+ */
+
+/** A {@link Run} as the conversation feeds it. */
+class FollowedRun {
+  /** @type {Stream<Event>} */ #stream = new Stream();
+  /** What came before it was known which run it is. @type {Event[]} */ #early = [];
+  /** @type {Deferred<string>} */ #id = new Deferred();
+  /** @type {Deferred<RunEnded>} */ #done = new Deferred();
+  /** @type {string | undefined} */ #run_id;
+  over = false;
+
+  /** @param {string} command_id of the command that starts it */
+  constructor(command_id) {
+    this.command_id = command_id;
+    this.run_id = this.#id.promise;
+    this.done = this.#done.promise;
+  }
+
+  [Symbol.asyncIterator]() {
+    return this.#stream;
+  }
+
+  /** @param {Ok} ok */
+  begun(ok) {
+    this.#run_id = /** @type {string} */ (ok.run_id);
+    this.#id.resolve(this.#run_id);
+    for (const event of this.#early.splice(0)) this.offer(event);
+  }
+
+  /** @param {Event} event */
+  offer(event) {
+    if (this.over || !("run_id" in event)) return;
+    if (this.#run_id === undefined) return void this.#early.push(event);
+    if (event.run_id !== this.#run_id) return;
+    this.#stream.push(event);
+    if (event.type !== "run.completed" && event.type !== "run.failed" && event.type !== "run.cancelled") return;
+    this.over = true;
+    this.#stream.end();
+    this.#done.resolve(event);
+  }
+
+  /** @param {Error} failure */
+  fail(failure) {
+    this.over = true;
+    this.#stream.end(failure);
+    this.#id.reject(failure);
+    this.#done.reject(failure);
+  }
+}
+
+// -- a conversation -------------------------------------------------------------------------------------------------
+
+/** @typedef {string | InteractionRequested | OpenInteraction} Asked an interaction, or its id (then no digest goes along) */
+/** @typedef {Omit<InteractionReply, "type" | "interaction_id">} Reply */
+/** @typedef {Event | Snapshot} Update */
+
+/**
+ * What can be listened to: every type of event; `event`: all of them; `snapshot`: it takes the place of what was known;
+ * `state`: it changed; `connection`; `interaction`: one became open, or was found open.
+ * @typedef {{ [E in Event as E["type"]]: E }} EventsByType
+ * @typedef {EventsByType & { event: Event, snapshot: Snapshot, state: SnapshotState, connection: Connection,
+ *   interaction: InteractionRequested }} Told
+ */
+
+/**
+ * Where a conversation begins: `from` says what is delivered first, `after` (with its `epoch`) that it is what follows
+ * that number. Events of the types in `exclude` are not sent by the server.
+ * @typedef {{ from?: "start" | "snapshot" | "now", after?: number, epoch?: string, exclude?: string[] }} Beginning
+ */
+
+/** Answers to what is asked, in the words of those who answer. */
+class Answers {
+  /**
+   * Answer an interaction. Rejects with {@link CommandRefused}: one that somebody else has answered is
+   * `interaction_resolved`, and `details` says how.
+   * @param {Asked} interaction
+   * @param {Reply} _answer
+   * @returns {Promise<Ok>}
+   */
+  reply(interaction, _answer) {
+    throw new TypeError(`nobody takes answers to ${interaction} here`);
+  }
+
+  /**
+   * Let a tool call through, with other `arguments` if they are given (the whole object).
+   * @param {Asked} interaction
+   * @param {string} [option] one of those that are offered
+   * @param {Pick<Reply, "arguments" | "comment">} [more]
+   */
+  approve(interaction, option = "once", more = {}) {
+    return this.reply(interaction, { option, ...more });
+  }
+
+  /** Refuse a tool call; the agent is told `comment`. @param {Asked} interaction @param {string} [comment] */
+  deny(interaction, comment) {
+    return this.reply(interaction, { option: "deny", comment });
+  }
+
+  /** Answer the one question of a clarify. @param {InteractionRequested} interaction @param {unknown} value */
+  async answer(interaction, value) {
+    const question = interaction.questions?.[0];
+    if (!question) throw new TypeError("an interaction with a question is needed: one of kind clarify");
+    return this.reply(interaction, { answers: { [question.id]: value } });
+  }
+}
+
+/** @param {Asked} interaction @param {Reply} answer @returns {InteractionReply} */
+function replyTo(interaction, answer) {
+  if (typeof interaction === "string") return { type: "interaction.reply", interaction_id: interaction, ...answer };
+  const { interaction_id, digest } = interaction;
+  return { type: "interaction.reply", interaction_id, digest, ...answer };
+}
+
+/**
+ * A conversation. Made by {@link HermesClient.conversation}; connected until `close()`.
+ *
+ * Every method that sends resolves with the server's `ok`, and rejects with {@link CommandRefused} when the server says
+ * no. Commands survive the line: one that has no answer yet is sent again under its id, and has one effect.
+ */
+export class Conversation extends Answers {
+  /** @type {Shared} */ #shared;
+  /** @type {Link} */ #link;
+  /** @type {Beginning} */ #beginning;
+  #fold = new Fold();
+  #id;
+  /** @type {number | null} */ #position = null;
+  /** @type {string | null} */ #epoch = null;
+  #live = false;
+  #snapshotDue = false;
+  #stateDue = false;
+  /** @type {Listeners<Told>} */ #listeners = new Listeners();
+  /** @type {Set<Stream<Update>>} */ #streams = new Set();
+  /** @type {Set<FollowedRun>} */ #runs = new Set();
+
+  /** @param {Shared} shared @param {string} id @param {Beginning} beginning */
+  constructor(shared, id, beginning) {
+    super();
+    this.#shared = shared;
+    this.#id = id;
+    this.#beginning = beginning;
+    this.#epoch = beginning.epoch ?? null;
+    if (beginning.after !== undefined) this.#begin(beginning.after);
+    this.#link = new Link(shared.settings, {
+      address: (anew) => this.#address(anew),
+      begin: (hello) => this.#adopt(hello),
+      take: (frame) => this.#take(frame),
+      introduction: () => this.#introduction(),
+      stray: () => {},
+      progress: () => this.#position ?? 0,
+      changed: (connection) => this.#changed(connection),
+      ended: (failure) => this.#ended(failure),
+    });
+  }
+
+  /** Its id; for `new` what the server chose, once it has said so. */
+  get id() {
+    return this.#id;
+  }
+
+  /** The last number that was accounted for. To resume another time, keep it and `epoch`. */
+  get seq() {
+    return this.#position ?? 0;
+  }
+
+  /** Which incarnation of the log `seq` counts in; null until the first command creates the conversation. */
+  get epoch() {
+    return this.#epoch;
+  }
+
+  /** What the server said first, on the newest line; null until then. */
+  get hello() {
+    return this.#link.hello;
+  }
+
+  /** How things stand with the line. */
+  get connection() {
+    return this.#link.connection;
+  }
+
+  /** The state as it is at `seq`, as the server's snapshots show it. The same object until something changes. */
+  get state() {
+    return this.#fold.state;
+  }
+
+  /** Resolves when it is live for the first time; rejects when it cannot be. @returns {Promise<void>} */
+  get ready() {
+    return this.#link.ready.promise;
+  }
+
+  // what happens
+
+  /**
+   * Be told, until the function that is returned is called. See {@link Told} for the types.
+   * @template {keyof Told} T
+   * @param {T} type
+   * @param {(value: Told[T]) => void} listener
+   */
+  on(type, listener) {
+    return this.#listeners.on(type, listener);
+  }
+
+  /**
+   * Every event from now on, in order, each once, across all reconnects. A snapshot among them means: forget what you
+   * know, this is the state, and what follows comes after it. Ends when the conversation is closed.
+   * @returns {AsyncIterableIterator<Update>}
+   */
+  events() {
+    /** @type {Stream<Update>} */
+    const stream = new Stream((closed) => this.#streams.delete(closed));
+    this.#streams.add(stream);
+    if (this.#link.failure) this.#ended(this.#link.failure);
+    return stream;
+  }
+
+  /**
+   * Start a run, and tell its events. With `when_busy: "steer"` the run is the one that was steered.
+   * @param {Input} input
+   * @param {Omit<RunStart, "type" | "input" | "conversation_id">} [options]
+   */
+  run(input, options = {}) {
+    return this.#follow({ type: "run.start", input, ...options });
+  }
+
+  /** Go on where a run ended that failed or was stopped, in a new run; tells that one's events. @param {string} run_id */
+  retry(run_id) {
+    return this.#follow({ type: "run.retry", run_id });
+  }
+
+  /** @param {RunStart | RunRetry} command @returns {Run} */
+  #follow(command) {
+    const id = command.id ?? uuid();
+    const run = new FollowedRun(id);
+    this.#runs.add(run);
+    this.send({ ...command, id }).then(
+      (ok) => this.#settle(run, () => run.begun(ok)),
+      (failure) => this.#settle(run, () => run.fail(failure)),
+    );
+    return run;
+  }
+
+  /** Change how a run stands, and forget it once it is over. @param {FollowedRun} run @param {() => void} change */
+  #settle(run, change) {
+    change();
+    if (run.over) this.#runs.delete(run);
+  }
+
+  // what to do
+
+  /** Send any command, under its id or a fresh UUID. @param {Command} command */
+  send(command) {
+    return this.#link.send(command);
+  }
+
+  /** @override @param {Asked} interaction @param {Reply} answer */
+  reply(interaction, answer) {
+    return this.send(replyTo(interaction, answer));
+  }
+
+  /** Stop the active run, or the one named. @param {Omit<RunStop, "type" | "conversation_id">} [which] */
+  stop(which = {}) {
+    return this.send({ type: "run.stop", ...which });
+  }
+
+  /** Say something to the running agent; it hears it between two steps. @param {string} text @param {Omit<RunSteer, "type" | "text">} [how] */
+  steer(text, how = {}) {
+    return this.send({ type: "run.steer", text, ...how });
+  }
+
+  /**
+   * Change the configuration by a JSON merge patch (null removes). Resolves with its new version.
+   * @param {Record<string, unknown>} config
+   * @param {{ if_version?: number }} [guard]
+   * @returns {Promise<number>}
+   */
+  async configure(config, guard = {}) {
+    const { version } = await this.send({ type: "conversation.configure", config, ...guard });
+    return version ?? 0;
+  }
+
+  /** What the policy leaves of the tools. */
+  tools = {
+    /** @returns {Promise<ToolDescription[]>} */
+    list: async () => (await this.send({ type: "tools.list" })).tools ?? [],
+  };
+
+  /** The decisions that are remembered here. */
+  approvals = {
+    /** @returns {Promise<ApprovalRule[]>} */
+    list: async () => (await this.send({ type: "approvals.list" })).rules ?? [],
+    /** Forget one. @param {string} rule_id */
+    revoke: (rule_id) => this.send({ type: "approvals.revoke", rule_id }),
+  };
+
+  /**
+   * A new conversation with this one's history, up to the end of a run. Resolves with its id.
+   * @param {{ after_run?: string, conversation_id?: string }} [what]
+   */
+  async fork(what = {}) {
+    return /** @type {string} */ ((await this.send({ type: "conversation.fork", ...what })).conversation_id);
+  }
+
+  /** The server's own fold of the log, as it is now. */
+  async snapshot() {
+    return /** @type {SnapshotState} */ ((await this.send({ type: "snapshot.get" })).snapshot);
+  }
+
+  /** Whether anybody is there. Resolves with the conversation's last number. */
+  async ping() {
+    const { head, at } = await this.send({ type: "ping" });
+    return head ?? at;
+  }
+
+  /** Leave. Runs go on; what has no answer yet rejects with {@link ConversationClosed}. */
+  close() {
+    this.#link.end(new ConversationClosed());
+  }
+
+  // lines
+
+  /** @param {boolean} anew */
+  #address(anew) {
+    const { from, exclude } = this.#beginning;
+    const query = new URLSearchParams();
+    if (exclude?.length) query.set("exclude", exclude.join(","));
+    if (this.#position === null) query.set("from", from ?? "snapshot");
+    else if (anew) query.set("from", "snapshot");
+    else {
+      query.set("after", String(this.#position));
+      if (this.#epoch !== null) query.set("epoch", this.#epoch);
+    }
+    return { conversation: this.#id, path: `/ws/${this.#id}`, query };
+  }
+
+  /** Go on where the server says that it begins. @param {Hello} hello */
+  #adopt(hello) {
+    const { mode, from } = hello.resume;
+    this.#id = hello.conversation_id ?? this.#id;
+    this.#snapshotDue = mode === "snapshot";
+    if (this.#snapshotDue) return false;
+    if (this.#position === null) this.#begin(from - 1);
+    must(from === this.seq + 1, `asked for ${this.seq + 1}, given ${from}`);
+    this.#epoch = hello.epoch;
+    return true;
+  }
+
+  /** @param {number} position everything up to it is not told */
+  #begin(position) {
+    this.#position = position;
+    this.#fold.apply({ type: "skipped", from: 1, to: position, reason: "filtered" });
+  }
+
+  /** @param {ServerFrame} frame */
+  #take(frame) {
+    must(frame.type === "snapshot" === this.#snapshotDue, `${frame.type} in the wrong place`);
+    if (frame.type === "snapshot") this.#replace(frame);
+    else if ("seq" in frame) this.#event(frame);
+    else if (frame.type === "skipped") this.#advance(frame, frame.from, frame.to);
+    else if (frame.type === "heartbeat") must(frame.head === this.#position, `the head is ${frame.head}, but ${this.seq} was told last`);
+    else if (frame.type === "live") {
+      must(frame.at === this.#position, `live at ${frame.at}, but ${this.seq} was told last`);
+      this.#goLive();
+    }
+  }
+
+  /** @param {Snapshot} snapshot */
+  #replace(snapshot) {
+    const { hello } = this.#link;
+    this.#snapshotDue = false;
+    this.#fold = new Fold(snapshot);
+    this.#position = snapshot.at;
+    this.#epoch = hello?.epoch ?? null;
+    for (const stream of this.#streams) stream.push(snapshot);
+    for (const run of this.#runs) {
+      const known = this.#link.wasSent(run.command_id);
+      if (known) this.#settle(run, () => run.fail(new Resynchronized(this.state, hello?.resume.reason)));
+    }
+    this.#listeners.tell("snapshot", snapshot);
+    this.#stateChanged();
+    this.#link.flow();
+  }
+
+  /** @param {Event} event */
+  #event(event) {
+    this.#advance(event, event.seq, event.seq);
+    if (event.type === "conversation.created") this.#epoch ??= event.epoch;
+    for (const stream of this.#streams) stream.push(event);
+    for (const run of this.#runs) this.#settle(run, () => run.offer(event));
+    this.#listeners.tell("event", event);
+    this.#listeners.tell(event.type, /** @type {never} */ (event));
+    if (event.type === "interaction.requested" && this.#live) this.#opened(event);
+  }
+
+  /** @param {Folded} frame @param {number} first @param {number} last */
+  #advance(frame, first, last) {
+    must(first === this.seq + 1 && last >= first, `expected ${this.seq + 1}, got ${first}`);
+    this.#fold.apply(frame);
+    this.#position = last;
+    this.#stateChanged();
+  }
+
+  #goLive() {
+    this.#live = true;
+    this.#link.live();
+    for (const interaction of [...this.#fold.interactions]) this.#opened(interaction);
+  }
+
+  /** @param {InteractionRequested} interaction */
+  #opened(interaction) {
+    this.#listeners.tell("interaction", interaction);
+  }
+
+  /** @returns {ClientUpdate} */
+  #introduction() {
+    const { clientId: client_id, name } = this.#shared.settings;
+    return { type: "client.update", client_id, name };
+  }
+
+  #stateChanged() {
+    if (this.#stateDue || !this.#listeners.has("state")) return;
+    this.#stateDue = true;
+    queueMicrotask(() => {
+      this.#stateDue = false;
+      this.#listeners.tell("state", this.state);
+    });
+  }
+
+  /** @param {Connection} connection */
+  #changed(connection) {
+    if (connection.status !== "live") this.#live = false;
+    this.#listeners.tell("connection", connection);
+  }
+
+  /** @param {HermesError} failure */
+  #ended(failure) {
+    const quietly = failure instanceof ConversationClosed;
+    for (const stream of this.#streams) stream.end(quietly ? undefined : failure);
+    for (const run of this.#runs) run.fail(failure);
+    this.#streams.clear();
+    this.#runs.clear();
+  }
+}
+
+// -- the client -----------------------------------------------------------------------------------------------------
+
+/**
+ * The part of a WebSocket that is used: the browser's, Node's, or npm's `ws`.
+ * @typedef {object} WebSocketLike
+ * @property {((event: any) => void) | null} onmessage
+ * @property {((event: any) => void) | null} onclose
+ * @property {((event: any) => void) | null} onerror
+ * @property {(data: string) => void} send
+ * @property {(code?: number) => void} close
+ * @property {() => void} [terminate]
+ * @typedef {new (url: string, protocols: string[]) => WebSocketLike} WebSocketClass
+ */
+
+/**
+ * @typedef {object} ClientOptions
+ * @property {string} [url] the server's address, `http(s)://host:port/prefix` or the same with `ws(s)`; default: where
+ *   this file was loaded from
+ * @property {string} [key] goes along as the subprotocol `hermes.bearer.<base64url>`
+ * @property {(which: { conversation: string }) => Promise<string> | string} [getTicket] asked for a ticket at every
+ *   connect, in place of a key
+ * @property {string} [clientId] what others see beside the principal in `by`; default: another for every client object
+ * @property {string} [name] for people
+ * @property {InteractionKind[]} [interactions] the kinds that this client can answer
+ * @property {WebSocketClass} [WebSocket] default: the global one
+ * @property {number} [silenceMs] a line on which nothing is heard for so long is made anew; the server breaks a silence
+ *   of 20 s
+ * @property {number} [openTimeoutMs] a line on which the server does not say hello for so long is made anew
+ * @property {{ firstMs?: number, mostMs?: number }} [backoff] bounds of the wait before coming back
+ * @property {() => number} [random] from 0 to 1, for the jitter
+ */
+
+/** @typedef {ReturnType<typeof settingsOf>} Settings */
+/** What the conversations of a client share. @typedef {{ settings: Settings }} Shared */
+
+/** @param {ClientOptions} options */
+function settingsOf(options) {
+  const { key, getTicket, name, interactions, silenceMs = 45_000, openTimeoutMs = 10_000 } = options;
+  const { clientId = uuid(), backoff = {}, random = Math.random } = options;
+  /** @type {WebSocketClass | undefined} */
+  const WebSocket = options.WebSocket ?? globalThis.WebSocket;
+  if (!WebSocket) throw new TypeError("there is no WebSocket here: give the option WebSocket, such as that of npm's ws");
+  if (key !== undefined && getTicket) throw new TypeError("key and getTicket exclude each other");
+  const url = socketAddress(options.url);
+  return { url, key, getTicket, clientId, name, interactions, WebSocket, silenceMs, openTimeoutMs, backoff, random };
+}
+
+/** @param {string} [url] @returns {string} the server's address, as it begins that of a socket */
+function socketAddress(url) {
+  const parsed = new URL(url ?? ".", url === undefined ? import.meta.url : globalThis.location?.href);
+  if (!/^(http|ws)s?:$/.test(parsed.protocol)) throw new TypeError(`url: http://127.0.0.1:8642 would be one, not ${parsed}`);
+  return parsed.protocol.replace("http", "ws") + "//" + parsed.host + parsed.pathname.replace(/\/+$/, "");
+}
+
+/** A server, and who we are there. */
+export class HermesClient {
+  /** @type {Shared} */ #shared;
+  /** @type {Map<string, Conversation>} */ #conversations = new Map();
+
+  /** @param {ClientOptions} [options] */
+  constructor(options = {}) {
+    this.#shared = { settings: settingsOf(options) };
+  }
+
+  /** What others see beside the principal in `by`. */
+  get clientId() {
+    return this.#shared.settings.clientId;
+  }
+
+  /**
+   * A conversation, connected at once; the same one for the same id while it is open. `new`: the server chooses the id.
+   * @param {string} id
+   * @param {Beginning} [beginning]
+   */
+  conversation(id, beginning = {}) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/.test(id)) throw new TypeError(`id: letters, digits and ._:- make one, not ${id}`);
+    const open = this.#conversations.get(id);
+    if (open && open.connection.status !== "closed") return open;
+    const conversation = new Conversation(this.#shared, id, beginning);
+    if (id !== "new") this.#conversations.set(id, conversation);
+    return conversation;
+  }
+
+  /** Leave all conversations. */
+  close() {
+    for (const conversation of this.#conversations.values()) conversation.close();
+    this.#conversations.clear();
+  }
+}
+
+export default HermesClient;
