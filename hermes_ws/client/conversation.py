@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
 
@@ -14,9 +14,12 @@ from hermes_ws.client.failures import CommandRefused, ConversationClosed, Resync
 from hermes_ws.client.link import Connected, Disconnected, Link, LinkSettings, Start
 from hermes_ws.client.stream import Received, Stream
 from hermes_ws.client.target import GetTicket, Target
+from hermes_ws.client.tools import Handler, Tools, pick_interactions
 from hermes_ws.protocol.commands import (
     ApprovalsList,
     ApprovalsRevoke,
+    ClientTool,
+    ClientUpdate,
     Command,
     ConversationConfigure,
     ConversationFork,
@@ -63,6 +66,7 @@ async def connect(
     ticket: str | None = None,
     get_ticket: GetTicket | None = None,
     client_id: str | None = None,
+    name: str | None = None,
     start: Start = "now",
     after: int | None = None,
     epoch: str | None = None,
@@ -80,7 +84,8 @@ async def connect(
     ``conversation_id``. The id ``new`` lets the server choose; ``conversation.id`` then says what it chose.
 
     ``key`` goes into the Authorization header. A ``ticket`` is good for one connect; ``get_ticket`` is asked for
-    another one at every connect. ``client_id`` is what others see beside the principal in ``by``.
+    another one at every connect. ``client_id`` is what others see beside the principal in ``by``, and ``name`` what
+    people see of a client that executes tools (:meth:`Conversation.tool`).
 
     What :meth:`Conversation.events` begins with: ``start="now"`` what happens from now on; ``"snapshot"`` the state as
     it is, then what follows; ``"start"`` the first event there is; ``after=SEQ`` what follows that number (with its
@@ -110,11 +115,12 @@ async def connect(
         on_connection=on_connection,
     )
     link = Link(target, settings)
+    conversation = Conversation(link, client_id, name)
     try:
         await link.open()
-        yield Conversation(link)
+        yield conversation
     finally:
-        await link.close()
+        await conversation.aclose()
 
 
 class Conversation:
@@ -125,8 +131,9 @@ class Conversation:
     have been done.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, client_id: str | None = None, name: str | None = None) -> None:
         self._link = link
+        self._tools = Tools(self, client_id or f"client-{uuid.uuid4()}", name)
 
     @property
     def id(self) -> str:
@@ -148,6 +155,11 @@ class Conversation:
     def epoch(self) -> str | None:
         """Which incarnation of the log ``seq`` counts in; None until the first command creates the conversation."""
         return self._link.epoch
+
+    async def aclose(self) -> None:
+        """Leave: streams end, what is being executed is cancelled. Leaving the block of :func:`connect` does this."""
+        await self._tools.close()
+        await self._link.close()
 
     # -- what happens ----------------------------------------------------------------------------------
 
@@ -310,6 +322,48 @@ class Conversation:
         ok = await self.send(ConversationFork(after_run=after_run, conversation_id=conversation_id))
         assert ok.conversation_id is not None
         return ok.conversation_id
+
+    # -- what this program executes --------------------------------------------------------------------
+
+    async def tool(
+        self,
+        name: str,
+        parameters: dict[str, Any],
+        handler: Handler,
+        *,
+        description: str | None = None,
+        if_gone: Literal["fail", "wait"] | None = None,
+        grace_ms: int | None = None,
+        idempotent: bool = False,
+    ) -> Callable[[], Awaitable[None]]:
+        """Execute a tool for the agent, from now on; returns what withdraws it.
+
+        ``parameters`` is the JSON Schema of the arguments. ``handler`` is called once for every call, whatever happens
+        to the line: see :data:`~hermes_ws.client.tools.Handler`. What becomes of a call when this program is gone is
+        said by ``if_gone``, after ``grace_ms``. A program that comes back under the ``client_id`` that it gave to
+        ``connect`` is asked again for what its earlier life left open, if the tool is ``idempotent``.
+
+        Raises :class:`CommandRefused`.
+        """
+        offered = ClientTool(
+            name=name, description=description, parameters=parameters, if_gone=if_gone, grace_ms=grace_ms
+        )
+        await self._tools.offer(offered, handler, idempotent=idempotent)
+        return lambda: self._tools.withdraw(name)
+
+    @property
+    def first_hello(self) -> Hello:
+        """What the server said first, on the first line."""
+        assert self._link.first_hello is not None
+        return self._link.first_hello
+
+    def introduce(self, update: ClientUpdate) -> None:
+        """Have this said first on every line from the next one on."""
+        self._link.introduce(update)
+
+    def interactions(self) -> Stream[Any]:
+        """Interactions that are requested and resolved, and snapshots."""
+        return self._link.stream(pick_interactions)
 
     # -- what is ---------------------------------------------------------------------------------------
 

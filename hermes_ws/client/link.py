@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 from weakref import WeakSet
 
+import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -106,7 +107,11 @@ class Link:
         self._come_back_at = 0.0
         self._lost_at = 0.0
         self._socket: ClientConnection | None = None
-        self._greeting_id = str(uuid.uuid4())
+        self._greeting: ClientUpdate | None = None
+        """The first command of every line."""
+        self.first_hello: Hello | None = None
+        if settings.client_id is not None:
+            self.introduce(ClientUpdate(client_id=settings.client_id))
         self._failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -142,6 +147,10 @@ class Link:
         self._unanswered.clear()
 
     # -- commands --------------------------------------------------------------------------------------
+
+    def introduce(self, update: ClientUpdate) -> None:
+        """Say this first on every line from the next one on."""
+        self._greeting = msgspec.structs.replace(update, id=str(uuid.uuid4()))
 
     async def exchange(self, command: Command) -> Ok | Error:
         """Send a command, as often as lines break, until it is answered. It must have an id.
@@ -277,7 +286,7 @@ class Link:
         elif first:
             self.position = resume.from_ - 1
         if first:
-            self._begun_at = self.position
+            self._begun_at, self.first_hello = self.position, hello
         self._outbox = deque(waiting.frame for waiting in self._unanswered.values())
         self._tell(Connected(hello))
         if not self._opened.done():
@@ -300,9 +309,8 @@ class Link:
     async def _write(self, socket: ClientConnection) -> None:
         """Who we are; what has no answer yet; what comes."""
         with suppress(ConnectionClosed):
-            if self._settings.client_id is not None:
-                hello = ClientUpdate(id=self._greeting_id, client_id=self._settings.client_id)
-                await socket.send(encode(hello), text=True)
+            if self._greeting is not None:
+                await socket.send(encode(self._greeting), text=True)
             while True:
                 while self._outbox:
                     await socket.send(self._outbox.popleft(), text=True)
@@ -371,7 +379,7 @@ class Link:
         waiting = self._unanswered.pop(answer.id, None) if answer.id is not None else None
         if waiting is not None and not waiting.answer.done():
             waiting.answer.set_result(answer)
-        elif isinstance(answer, Error) and answer.id == self._greeting_id:
+        elif isinstance(answer, Error) and self._greeting is not None and answer.id == self._greeting.id:
             raise CommandRefused(answer)
 
     def _must(self, condition: bool, otherwise: str) -> None:
