@@ -211,7 +211,6 @@ export class Fold {
       case "message.delta":
         return this.#change(e.item_id, (/** @type {MessageItem} */ item) => ({ text: item.text + e.delta }));
       case "message.completed":
-        if (!this.#open.has(e.item_id)) this.#begin({ ...assistant(e), step: state.run?.step ?? 0 });
         this.#change(e.item_id, () => ({ status: "completed", ...pick(e, ["text", "content", "partial"]) }));
         return void this.#open.delete(e.item_id);
       case "reasoning.delta":
