@@ -7,14 +7,13 @@ not take its answers.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from hermes_ws.errors import CommandError, FrameError
 from hermes_ws.protocol.codec import decode_command
-from hermes_ws.protocol.commands import ClientUpdate, Command
+from hermes_ws.protocol.commands import Command
 from hermes_ws.protocol.control import ControlBase, Error, Ok
 from hermes_ws.runtime.command_ids import Reply
 from hermes_ws.runtime.principal import Caller
@@ -120,8 +119,6 @@ class Incoming:
 
         def reply(answer: Ok | CommandError) -> None:
             self._in_flight -= 1
-            if isinstance(answer, Ok) and isinstance(command, ClientUpdate):
-                self._caller = replace(self._caller, client_id=command.client_id)
             self._tell(answer if isinstance(answer, Ok) else error_frame(answer, command.id))
 
         try:

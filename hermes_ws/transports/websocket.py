@@ -22,7 +22,7 @@ from hermes_ws.protocol.events import EVENT_TYPES
 from hermes_ws.protocol.schema import JSON_SCHEMA, sha256
 from hermes_ws.runtime.commands import dispatch
 from hermes_ws.runtime.conversation import Conversation
-from hermes_ws.runtime.principal import Caller, Principal
+from hermes_ws.runtime.principal import Caller, Principal, Seat
 from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.runtime import Runtime
 from hermes_ws.settings import LimitSettings
@@ -105,7 +105,8 @@ async def serve_socket(
 ) -> None:
     """Serve an accepted socket until it is gone."""
     connection = scope.get("extensions", {}).get(EXTENSION)
-    caller = Caller(principal, "socket")
+    seat = Seat(principal.name)
+    caller = Caller(principal, "socket", seat)
     async with AsyncExitStack() as stack:
         if isinstance(connection, FrameConnection):
             sink: SocketSink = connection
@@ -134,6 +135,7 @@ async def serve_socket(
             sink.close(CloseCode.INTERNAL, "the conversation could not be read")
             await until_gone(receive)
         finally:
+            seat.leave()
             sink.on_writable = None
 
 
