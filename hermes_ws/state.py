@@ -422,6 +422,11 @@ class State:
         """The active run's status, or ``idle``."""
         return self.active.status if self.active else "idle"
 
+    @property
+    def needs_person(self) -> bool:
+        """Whether something is open that people are asked; what a client executes is not."""
+        return any(asked.kind != "client_tool" for asked in self.interactions.values())
+
     def chain(self, run_id: str) -> list[str]:
         """The run, the one it retries, the one that one retries, and so on."""
         found = [run_id]
@@ -442,25 +447,35 @@ class State:
         first = next((e for e in self.timeline if isinstance(e, UserMessage)), None)
         return " ".join(first.text.split())[:80] or None if first else None
 
-    def items(self) -> Iterator[Item]:
-        """Every item, newest first."""
+    def _newest_first(self) -> Iterator[UserMessage | StepItem]:
         for entry in reversed(self.timeline):
             if isinstance(entry, UserMessage):
-                yield entry.view()
+                yield entry
             else:
-                yield from (item.view() for item in reversed(entry.items))
+                yield from reversed(entry.items)
+
+    def window(self, before: str | None, *, max_items: int, max_bytes: int) -> tuple[list[Item], str | None]:
+        """The newest items, or those right before the one of that id, oldest first: at most ``max_items`` that weigh
+        at most ``max_bytes``, but one at least. With them the id of the oldest, if there are older ones.
+
+        Raises ``KeyError`` when there is no item ``before``.
+        """
+        older, items, weight = self._newest_first(), list[Item](), 0
+        if before is not None and not any(_id_of(item) == before for item in older):
+            raise KeyError(before)
+        for one in older:
+            item = one.view()
+            weight += _weight(item)
+            if items and (len(items) >= max_items or weight > max_bytes):
+                items.reverse()
+                return items, _item_id(items[0])
+            items.append(item)
+        items.reverse()
+        return items, None
 
     def snapshot(self, *, max_items: int, max_bytes: int) -> SnapshotState:
         """The state, with the newest items only: at most ``max_items`` that weigh at most ``max_bytes``."""
-        items: list[Item] = []
-        weight, more = 0, False
-        for item in self.items():
-            weight += _weight(item)
-            if items and (len(items) >= max_items or weight > max_bytes):
-                more = True
-                break
-            items.append(item)
-        items.reverse()
+        items, before = self.window(None, max_items=max_items, max_bytes=max_bytes)
         return SnapshotState(
             at=self.head,
             config=self.config,
@@ -473,7 +488,7 @@ class State:
             items=items,
             interactions=list(self.interactions.values()),
             usage=self.usage,
-            before=_item_id(items[0]) if more else None,
+            before=before,
         )
 
 
@@ -488,6 +503,10 @@ def _move(table: Table, event: ev.Event, before: str | None) -> str:
 def _said(step: Step, item_id: str) -> Message | Reasoning | None:
     """What was said or thought in this step under that id."""
     return next((i for i in step.items if not isinstance(i, ToolCall) and i.item_id == item_id), None)
+
+
+def _id_of(item: UserMessage | StepItem) -> str:
+    return item.call_id if isinstance(item, ToolCall) else item.item_id
 
 
 def _item_id(item: Item) -> str:

@@ -325,7 +325,7 @@ def _choices(asked: ev.InteractionRequested) -> Iterable[str]:
     for question in asked.questions or []:
         yield from _question(question)
     if asked.kind == "client_tool":
-        yield "a client that has this tool will answer"
+        yield "nothing to answer here: a program executes it"
 
 
 def _form(asked: ev.InteractionRequested) -> Iterable[str]:

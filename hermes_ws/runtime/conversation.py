@@ -246,7 +246,7 @@ class Conversation:
             records=list(records),
         )
         if batch.sync:
-            batch.summary, batch.waiting = msgspec.json.encode(self.summary()), bool(state.interactions)
+            batch.summary, batch.waiting = msgspec.json.encode(self.summary()), state.needs_person
             project(self.session, decision, batch)
             self._arm()
         self._pending.append(pending)

@@ -68,10 +68,11 @@ class ClientFunction:
 
 def handed_over(tool: ToolDescription, arguments: dict[str, Any], call_id: str, owner: Owner | None) -> Ask:
     """The call as a question to whoever executes it."""
+    executor = "the client" if owner is None else owner.name or owner.client_id
     return Ask(
         kind="client_tool",
         title=f"Execute {tool.name}",
-        message=f"The agent has called {tool.name}, which the client executes.",
+        message=f"The agent has called {tool.name}, which {executor} executes.",
         call_id=call_id,
         tool=InteractionTool(call_id=call_id, name=tool.name, source=tool.source, arguments=arguments, risk="low"),
         schema=_RESULT,
