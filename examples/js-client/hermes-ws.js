@@ -18,7 +18,7 @@
 
 /**
  * @import {
- *   ApprovalRule, ApprovalsList, By, ClientUpdate, Command, ConversationSummary, Error as ErrorFrame, Event, Hello,
+ *   ApprovalRule, ClientTool, ClientUpdate, Command, ContentPart, ConversationSummary, Error as ErrorFrame, Event, Hello,
  *   InboxChanged, InboxPage, InboxRemoved, Input, InteractionKind, InteractionReply, InteractionRequested, Item,
  *   MessageItem, Ok, OpenInteraction, QueuedRun, ReasoningItem, RunCancelled, RunCompleted, RunFailed, RunRetry,
  *   RunStart, RunSteer, RunStop, RunSummary, ServerFrame, Skipped, Snapshot, SnapshotState, ToolCallItem,
@@ -534,7 +534,7 @@ export class Backoff {
 /**
  * What a link is for: a conversation, or the inbox.
  * @typedef {object} LinkOwner
- * @property {(anew: boolean) => { conversation: string, path: string, query: URLSearchParams }} address where to connect
+ * @property {(anew: boolean) => { conversation: string | null, path: string, query: URLSearchParams }} address where to connect
  *   now; `anew`: resuming has led nowhere
  * @property {(hello: Hello) => boolean} begin the server said hello; true: commands may go out, false: not before `flow()`
  * @property {(frame: ServerFrame) => void} take a frame that is not about commands; throws what `must` throws
@@ -912,6 +912,134 @@ class FollowedRun {
   }
 }
 
+// -- tools that this client executes --------------------------------------------------------------------------------
+
+/**
+ * What a call came to. A string is the output, and so is anything else as JSON; an object whose `output` is a string is
+ * taken as it is. What is thrown is the call's error.
+ * @typedef {{ output: string, is_error?: boolean, content?: ContentPart[] }} ToolResult
+ * @typedef {{ signal: AbortSignal, interaction: InteractionRequested, conversation: Conversation }} ToolContext
+ */
+
+/**
+ * `signal` aborts when nobody waits for the result any more.
+ * @callback ToolHandler
+ * @param {any} args as the tool's schema says
+ * @param {ToolContext} context
+ * @returns {unknown} or a promise of it
+ */
+
+/**
+ * `if_gone` and `grace_ms`: what becomes of a call when this client is gone. `idempotent`: a call that an earlier life
+ * of this client (of the same `clientId`) may have executed is executed again.
+ * @typedef {Omit<ClientTool, "name" | "parameters"> & { idempotent?: boolean }} ToolOptions
+ */
+
+/** Nobody waits for the result, and the log says why. */
+const SETTLED = ["interaction_resolved", "interaction_expired", "interaction_not_found", "not_permitted"];
+
+/**
+ * What one client executes in one conversation. A call may be told of again, after a reconnect or in a snapshot: what
+ * was begun is remembered, for all conversation objects of a client.
+ */
+class Tools {
+  /** @type {Map<string, { tool: ClientTool, handler: ToolHandler, idempotent: boolean }>} */ #offers = new Map();
+  /** Calls that were seen, and what aborts the handler. @type {Map<string, AbortController>} */ #calls = new Map();
+  #conversation;
+  #shared;
+
+  /** @param {Conversation} conversation @param {Shared} shared */
+  constructor(conversation, shared) {
+    this.#conversation = conversation;
+    this.#shared = shared;
+  }
+
+  /** What is offered now. */
+  get offered() {
+    return [...this.#offers.values()].map(({ tool }) => tool);
+  }
+
+  /** @param {ClientTool} tool @param {ToolHandler} handler @param {boolean} idempotent */
+  offer(tool, handler, idempotent) {
+    const offer = { tool, handler, idempotent };
+    this.#offers.set(tool.name, offer);
+    return () => this.#offers.get(tool.name) === offer && this.#offers.delete(tool.name);
+  }
+
+  /** A line begins: what was asked up to its head, if it is the first, an earlier life of this client may have done. @param {Hello} hello */
+  met({ conversation_id, epoch, head }) {
+    if (conversation_id === null) return;
+    const begun = this.#shared.begun.get(conversation_id);
+    if (begun?.epoch === epoch) return;
+    this.#shared.begun.set(conversation_id, { epoch, head: Math.min(begun?.head ?? head, head) });
+  }
+
+  /** An interaction is open: execute it, if it is for us and was not begun yet. @param {InteractionRequested} asked */
+  async requested(asked) {
+    const { hello, id } = this.#conversation;
+    const { interaction_id, owner, tool } = asked;
+    const ours = owner?.principal === hello?.principal && owner?.client_id === this.#shared.settings.clientId;
+    if (asked.kind !== "client_tool" || !ours || !tool || this.#calls.has(interaction_id)) return;
+    const call = new AbortController();
+    this.#calls.set(interaction_id, call);
+    const offer = this.#offers.get(tool.name);
+    const known = this.#shared.executed.has(interaction_id);
+    const earlier = asked.seq <= (this.#shared.begun.get(id)?.head ?? 0);
+    this.#shared.executed.add(interaction_id);
+    if (!offer) await this.#answer(asked, failed(`The client does not execute ${tool.name} any more.`));
+    else if (known || (earlier && !offer.idempotent)) {
+      await this.#answer(asked, failed("The client was restarted while it executed this."));
+    } else {
+      const { signal } = call;
+      const result = await outcome(() => offer.handler(tool.arguments, { signal, interaction: asked, conversation: this.#conversation }));
+      if (!signal.aborted) await this.#answer(asked, result);
+    }
+  }
+
+  /** @param {InteractionRequested} asked @param {ToolResult} content */
+  async #answer(asked, content) {
+    try {
+      await this.#conversation.reply(asked, { content });
+    } catch (error) {
+      if (!(error instanceof CommandRefused) || SETTLED.includes(error.code)) return;
+      const told = failed(`The result could not be handed over: ${error.message}`.slice(0, 1000));
+      await this.#conversation.reply(asked, { content: told }).catch(() => {});
+    }
+  }
+
+  /** Nobody waits for it any more. @param {string} interaction_id */
+  settled(interaction_id) {
+    this.#calls.get(interaction_id)?.abort();
+    this.#calls.delete(interaction_id);
+  }
+
+  /** A snapshot took the place of events: what is not open in it is settled. @param {Fold} fold */
+  compare(fold) {
+    for (const id of this.#calls.keys()) if (!fold.isAsked(id)) this.settled(id);
+  }
+
+  close() {
+    for (const call of this.#calls.values()) call.abort();
+  }
+}
+
+/** @param {string} output @returns {ToolResult} */
+function failed(output) {
+  return { output, is_error: true };
+}
+
+/** What a handler came to. @param {() => unknown} handler @returns {Promise<ToolResult>} */
+async function outcome(handler) {
+  try {
+    const result = await handler();
+    if (typeof result === "string") return { output: result };
+    const whole = typeof result === "object" && result !== null && "output" in result && typeof result.output === "string";
+    return whole ? /** @type {ToolResult} */ (result) : { output: JSON.stringify(result) ?? "" };
+  } catch (error) {
+    return failed(messageOf(error));
+  }
+}
+
 // -- a conversation -------------------------------------------------------------------------------------------------
 
 /** @typedef {string | InteractionRequested | OpenInteraction} Asked an interaction, or its id (then no digest goes along) */
@@ -995,6 +1123,9 @@ export class Conversation extends Answers {
   /** @type {Listeners<Told>} */ #listeners = new Listeners();
   /** @type {Set<Stream<Update>>} */ #streams = new Set();
   /** @type {Set<FollowedRun>} */ #runs = new Set();
+  /** Interactions that were told as open. @type {Set<string>} */ #told = new Set();
+  #tools;
+  /** Of the `client.update` said last. */ #introduced = "";
 
   /** @param {Shared} shared @param {string} id @param {Beginning} beginning */
   constructor(shared, id, beginning) {
@@ -1002,6 +1133,7 @@ export class Conversation extends Answers {
     this.#shared = shared;
     this.#id = id;
     this.#beginning = beginning;
+    this.#tools = new Tools(this, shared);
     this.#epoch = beginning.epoch ?? null;
     if (beginning.after !== undefined) this.#begin(beginning.after);
     this.#link = new Link(shared.settings, {
@@ -1009,7 +1141,7 @@ export class Conversation extends Answers {
       begin: (hello) => this.#adopt(hello),
       take: (frame) => this.#take(frame),
       introduction: () => this.#introduction(),
-      stray: () => {},
+      stray: (answer) => this.#introductionAnswered(answer),
       progress: () => this.#position ?? 0,
       changed: (connection) => this.#changed(connection),
       ended: (failure) => this.#ended(failure),
@@ -1156,6 +1288,25 @@ export class Conversation extends Answers {
   };
 
   /**
+   * Execute a tool for the agent, from now on; returns what withdraws it. The handler is called once for every call,
+   * whatever happens to the line.
+   * @param {string} name
+   * @param {Record<string, any>} schema JSON Schema of the arguments, an object; its `description` is the tool's
+   * @param {ToolHandler} handler
+   * @param {ToolOptions} [options]
+   * @returns {() => void}
+   */
+  tool(name, schema, handler, { idempotent = false, description = schema["description"], ...options } = {}) {
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new TypeError(`a tool's name is 1 to 64 of A-Z a-z 0-9 _ -, not ${name}`);
+    if (typeof handler !== "function") throw new TypeError(`the tool ${name} needs a function that executes it`);
+    const withdraw = this.#tools.offer({ name, description, parameters: schema, ...options }, handler, idempotent);
+    this.#introduce();
+    return () => {
+      if (withdraw()) this.#introduce();
+    };
+  }
+
+  /**
    * A new conversation with this one's history, up to the end of a run. Resolves with its id.
    * @param {{ after_run?: string, conversation_id?: string }} [what]
    */
@@ -1199,6 +1350,7 @@ export class Conversation extends Answers {
   #adopt(hello) {
     const { mode, from } = hello.resume;
     this.#id = hello.conversation_id ?? this.#id;
+    this.#tools.met(hello);
     this.#snapshotDue = mode === "snapshot";
     if (this.#snapshotDue) return false;
     if (this.#position === null) this.#begin(from - 1);
@@ -1238,6 +1390,7 @@ export class Conversation extends Answers {
       const known = this.#link.wasSent(run.command_id);
       if (known) this.#settle(run, () => run.fail(new Resynchronized(this.state, hello?.resume.reason)));
     }
+    this.#tools.compare(this.#fold);
     this.#listeners.tell("snapshot", snapshot);
     this.#stateChanged();
     this.#link.flow();
@@ -1252,6 +1405,7 @@ export class Conversation extends Answers {
     this.#listeners.tell("event", event);
     this.#listeners.tell(event.type, /** @type {never} */ (event));
     if (event.type === "interaction.requested" && this.#live) this.#opened(event);
+    if (event.type === "interaction.resolved") this.#resolved(event.interaction_id);
   }
 
   /** @param {Folded} frame @param {number} first @param {number} last */
@@ -1270,13 +1424,35 @@ export class Conversation extends Answers {
 
   /** @param {InteractionRequested} interaction */
   #opened(interaction) {
+    if (this.#told.has(interaction.interaction_id)) return;
+    this.#told.add(interaction.interaction_id);
     this.#listeners.tell("interaction", interaction);
+    void this.#tools.requested(interaction);
+  }
+
+  /** @param {string} interaction_id */
+  #resolved(interaction_id) {
+    this.#told.delete(interaction_id);
+    this.#tools.settled(interaction_id);
   }
 
   /** @returns {ClientUpdate} */
   #introduction() {
-    const { clientId: client_id, name } = this.#shared.settings;
-    return { type: "client.update", client_id, name };
+    const { clientId: client_id, name, interactions } = this.#shared.settings;
+    this.#introduced = uuid();
+    return { type: "client.update", id: this.#introduced, client_id, name, tools: this.#tools.offered, interactions };
+  }
+
+  /** Say who we are, unless it is said at the beginning of the next line anyway. */
+  #introduce() {
+    if (this.#link.flowing) this.#link.say(this.#introduction());
+  }
+
+  /** Without tools it does not matter that nobody wants to know who we are. @param {Ok | ErrorFrame} answer */
+  #introductionAnswered(answer) {
+    if (answer.type === "ok" || answer.id !== this.#introduced) return;
+    if (answer.retryable) setTimeout(() => answer.id === this.#introduced && this.#introduce(), answer.retry_after_ms ?? 1000);
+    else if (this.#tools.offered.length) report(new CommandRefused(answer));
   }
 
   #stateChanged() {
@@ -1299,9 +1475,177 @@ export class Conversation extends Answers {
     const quietly = failure instanceof ConversationClosed;
     for (const stream of this.#streams) stream.end(quietly ? undefined : failure);
     for (const run of this.#runs) run.fail(failure);
+    this.#tools.close();
     this.#streams.clear();
     this.#runs.clear();
   }
+}
+
+// -- the inbox ------------------------------------------------------------------------------------------------------
+
+/**
+ * `changed`: a conversation is new, or is another by now; `removed`: one was deleted (its id); `page`: conversations
+ * were added to the list, or it begins anew; `connection`.
+ * @typedef {object} InboxTold
+ * @property {ConversationSummary} changed
+ * @property {string} removed
+ * @property {InboxPage} page
+ * @property {Connection} connection
+ */
+
+/**
+ * All conversations, as they are now: those that need a person first, then the one with the newest event. Made by
+ * {@link HermesClient.inbox}; connected until `close()`. After a reconnect it begins anew with the first page; until
+ * that is there the old one is shown.
+ */
+export class Inbox extends Answers {
+  #settings;
+  /** @type {Link} */ #link;
+  /** @type {Map<string, ConversationSummary>} */ #summaries = new Map();
+  /** @type {ConversationSummary[] | null} */ #sorted = null;
+  /** @type {OpenInteraction[] | null} */ #open = null;
+  /** @type {string | undefined} */ #next;
+  #pages = 0;
+  /** @type {Listeners<InboxTold>} */ #listeners = new Listeners();
+
+  /** @param {Settings} settings */
+  constructor(settings) {
+    super();
+    this.#settings = settings;
+    this.#link = new Link(settings, {
+      address: () => ({ conversation: null, path: "/ws", query: new URLSearchParams() }),
+      begin: () => this.#begin(),
+      take: (frame) => this.#take(frame),
+      introduction: () => ({ type: "client.update", client_id: this.#settings.clientId, name: this.#settings.name }),
+      stray: () => {},
+      progress: () => this.#pages,
+      changed: (connection) => this.#listeners.tell("connection", connection),
+      ended: () => {},
+    });
+  }
+
+  /** Those that need a person first, then the one with the newest event. The same array until something changes. */
+  get conversations() {
+    this.#sorted ??= [...this.#summaries.values()].sort(byNeed);
+    return this.#sorted;
+  }
+
+  /** What is open in these, the one that was asked first comes first. The same array until something changes. */
+  get interactions() {
+    this.#open ??= [...this.#summaries.values()]
+      .flatMap(({ conversation_id, interactions }) => interactions.map((asked) => ({ ...asked, conversation_id })))
+      .sort((one, other) => one.requested_at - other.requested_at);
+    return this.#open;
+  }
+
+  /** Whether there are conversations that are not in the list yet. */
+  get hasMore() {
+    return this.#next !== undefined;
+  }
+
+  /** What the server said first, on the newest line; null until then. */
+  get hello() {
+    return this.#link.hello;
+  }
+
+  /** How things stand with the line. */
+  get connection() {
+    return this.#link.connection;
+  }
+
+  /** Resolves when the first page is there; rejects when it cannot be. @returns {Promise<void>} */
+  get ready() {
+    return this.#link.ready.promise;
+  }
+
+  /**
+   * Be told, until the function that is returned is called.
+   * @template {keyof InboxTold} T
+   * @param {T} type
+   * @param {(value: InboxTold[T]) => void} listener
+   */
+  on(type, listener) {
+    return this.#listeners.on(type, listener);
+  }
+
+  /** Have the next page; it is in the list when this resolves. */
+  async more() {
+    if (this.hasMore) await this.send({ type: "inbox.more", cursor: this.#next });
+  }
+
+  /** @param {Command} command */
+  send(command) {
+    return this.#link.send(command);
+  }
+
+  /**
+   * Start a run in a conversation; `new`: in one that the server makes, and the answer says which.
+   * @param {string} conversation_id
+   * @param {Input} input
+   * @param {Omit<RunStart, "type" | "input" | "conversation_id">} [options]
+   */
+  run(conversation_id, input, options = {}) {
+    return this.send({ type: "run.start", conversation_id, input, ...options });
+  }
+
+  /** Stop the active run of a conversation. @param {string} conversation_id @param {Omit<RunStop, "type" | "conversation_id">} [which] */
+  stop(conversation_id, which = {}) {
+    return this.send({ type: "run.stop", conversation_id, ...which });
+  }
+
+  /** @override @param {Asked} interaction one of `interactions` @param {Reply} answer */
+  reply(interaction, answer) {
+    const where = typeof interaction === "object" && "conversation_id" in interaction ? interaction.conversation_id : undefined;
+    return this.send({ ...replyTo(interaction, answer), conversation_id: answer.conversation_id ?? where });
+  }
+
+  /** Leave. */
+  close() {
+    this.#link.end(new ConversationClosed());
+  }
+
+  #begin() {
+    this.#pages = 0;
+    return true;
+  }
+
+  /** @param {ServerFrame} frame */
+  #take(frame) {
+    if (frame.type === "inbox.page") this.#page(frame);
+    else if (frame.type === "inbox.changed") this.#changed(frame.conversation);
+    else if (frame.type === "inbox.removed") this.#removed(frame.conversation_id);
+  }
+
+  /** @param {InboxPage} page */
+  #page(page) {
+    const first = this.#pages++ === 0;
+    if (first) this.#summaries.clear();
+    for (const summary of page.conversations) this.#summaries.set(summary.conversation_id, summary);
+    this.#next = page.next;
+    this.#sorted = this.#open = null;
+    if (first) this.#link.live();
+    this.#listeners.tell("page", page);
+  }
+
+  /** @param {ConversationSummary} summary */
+  #changed(summary) {
+    this.#summaries.set(summary.conversation_id, summary);
+    this.#sorted = this.#open = null;
+    this.#listeners.tell("changed", summary);
+  }
+
+  /** @param {string} conversation_id */
+  #removed(conversation_id) {
+    this.#summaries.delete(conversation_id);
+    this.#sorted = this.#open = null;
+    this.#listeners.tell("removed", conversation_id);
+  }
+}
+
+/** @param {ConversationSummary} one @param {ConversationSummary} other */
+function byNeed(one, other) {
+  const need = Number(other.interactions.length > 0) - Number(one.interactions.length > 0);
+  return need || other.last_event_at - one.last_event_at;
 }
 
 // -- the client -----------------------------------------------------------------------------------------------------
@@ -1323,7 +1667,7 @@ export class Conversation extends Answers {
  * @property {string} [url] the server's address, `http(s)://host:port/prefix` or the same with `ws(s)`; default: where
  *   this file was loaded from
  * @property {string} [key] goes along as the subprotocol `hermes.bearer.<base64url>`
- * @property {(which: { conversation: string }) => Promise<string> | string} [getTicket] asked for a ticket at every
+ * @property {(which: { conversation: string | null }) => Promise<string> | string} [getTicket] asked for a ticket at every
  *   connect, in place of a key
  * @property {string} [clientId] what others see beside the principal in `by`; default: another for every client object
  * @property {string} [name] for people
@@ -1337,7 +1681,14 @@ export class Conversation extends Answers {
  */
 
 /** @typedef {ReturnType<typeof settingsOf>} Settings */
-/** What the conversations of a client share. @typedef {{ settings: Settings }} Shared */
+/**
+ * What the conversations of a client share. `executed`: interactions whose handler was called. `begun`: where this
+ * client met a conversation first.
+ * @typedef {object} Shared
+ * @property {Settings} settings
+ * @property {Set<string>} executed
+ * @property {Map<string, { epoch: string | null, head: number }>} begun
+ */
 
 /** @param {ClientOptions} options */
 function settingsOf(options) {
@@ -1361,11 +1712,11 @@ function socketAddress(url) {
 /** A server, and who we are there. */
 export class HermesClient {
   /** @type {Shared} */ #shared;
-  /** @type {Map<string, Conversation>} */ #conversations = new Map();
+  /** @type {Set<Conversation | Inbox>} */ #open = new Set();
 
   /** @param {ClientOptions} [options] */
   constructor(options = {}) {
-    this.#shared = { settings: settingsOf(options) };
+    this.#shared = { settings: settingsOf(options), executed: new Set(), begun: new Map() };
   }
 
   /** What others see beside the principal in `by`. */
@@ -1380,17 +1731,26 @@ export class HermesClient {
    */
   conversation(id, beginning = {}) {
     if (!/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/.test(id)) throw new TypeError(`id: letters, digits and ._:- make one, not ${id}`);
-    const open = this.#conversations.get(id);
-    if (open && open.connection.status !== "closed") return open;
+    for (const open of this.#open) {
+      if (open.connection.status === "closed") this.#open.delete(open);
+      else if (open instanceof Conversation && open.id === id && id !== "new") return open;
+    }
     const conversation = new Conversation(this.#shared, id, beginning);
-    if (id !== "new") this.#conversations.set(id, conversation);
+    this.#open.add(conversation);
     return conversation;
   }
 
-  /** Leave all conversations. */
+  /** All conversations, live: connected at once. */
+  inbox() {
+    const inbox = new Inbox(this.#shared.settings);
+    this.#open.add(inbox);
+    return inbox;
+  }
+
+  /** Leave all conversations, and the inbox. */
   close() {
-    for (const conversation of this.#conversations.values()) conversation.close();
-    this.#conversations.clear();
+    for (const open of this.#open) open.close();
+    this.#open.clear();
   }
 }
 
