@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -101,6 +102,7 @@ def _welcome(running: Any) -> str:
         f"  hermes-ws connect demo --url {running.url}" + (f" --key {key}" if key else ""),
         f'  wscat -c "{socket}/ws/demo?plain=1"{header}',
         f"  curl {running.url}/api/conversations{header}",
+        f"  {running.url}/example#{urlencode(({'key': key} if key else {}) | {'c': 'demo'})}   (in a browser)",
         "",
         "The terminal tool can do what this Unix user can; approvals ask before it runs. Ctrl+C stops the server.",
     ]

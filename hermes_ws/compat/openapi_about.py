@@ -13,11 +13,35 @@ from hermes_ws.compat.about_types import (
     SkillList,
     ToolsetList,
 )
-from hermes_ws.compat.openapi import Answer, Operation, Parameter
+from hermes_ws.compat.openapi import Answer, Header, Operation, Parameter
 from hermes_ws.compat.openapi_openai import ERROR
 from hermes_ws.protocol.control import Error
 
 __all__ = ["OPERATIONS"]
+
+_TEXT: Final = {"type": "string"}
+_KNOWN: Final = Parameter(name="If-None-Match", where="header", type=str, about="The ETag of what is there already.")
+_ETAG: Final = Header(name="ETag", about="Names what it contains.")
+
+
+def _file(path: str, id: str, summary: str, media_type: str) -> Operation:
+    """A file that a browser loads."""
+    return Operation(
+        method="GET",
+        path=path,
+        id=id,
+        tag="about",
+        summary=summary,
+        parameters=(_KNOWN,),
+        answers={
+            200: Answer(about="The file.", types={media_type: _TEXT}, headers=[_ETAG]),
+            304: Answer(about="It is the one that is there already.", headers=[_ETAG]),
+        },
+        error=Error,
+        refusals=(400,),
+        key=False,
+    )
+
 
 OPERATIONS: Final = (
     Operation(
@@ -97,4 +121,6 @@ OPERATIONS: Final = (
         answers={200: Answer.json(DetailedHealth, "How it is.")},
         error=ERROR,
     ),
+    _file("/hermes-ws.js", "getClient", "The JavaScript client, for pages to import", "text/javascript"),
+    _file("/example", "getExample", "An example page that talks to a conversation", "text/html"),
 )

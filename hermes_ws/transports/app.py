@@ -31,6 +31,7 @@ from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller, Principal
 from hermes_ws.runtime.runtime import Runtime
 from hermes_ws.settings import Settings
+from hermes_ws.transports import pages
 from hermes_ws.transports.addresses import ROOT, conversation_ref
 from hermes_ws.transports.auth import Access, Refused
 from hermes_ws.transports.gate import Gate
@@ -176,6 +177,7 @@ class App:
             *self._twins.routes(),
             Route("/schemas/{name}", self._schema),
             Route("/openapi.json", self._openapi),
+            *pages.routes(),
             *compat_http.routes(self._api),
         ]
 
@@ -197,6 +199,7 @@ class App:
             "images   POST /api/blobs, GET /api/blobs/BLOB\n"
             "openai   /v1/chat/completions, /v1/responses, /v1/runs, /v1/models\n"
             "schemas  /schemas/reference.md, /openapi.json\n"
+            "browser  /hermes-ws.js to import, /example#key=KEY&c=CONVERSATION to look at\n"
         )
 
     def _caller_of(self, request: Request) -> Principal:
