@@ -23,6 +23,7 @@ from hermes_ws.policy import ApprovalSettings
 from hermes_ws.ranges import AtLeastOne, NonNegative, Pause, Seconds, WholeSeconds
 from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.clients import ClientSettings
+from hermes_ws.runtime.inbox import InboxSettings
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
 from hermes_ws.secret_values import resolve
@@ -118,9 +119,13 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     page_events: AtLeastOne = 1_000
     """Most events in one HTTP page; a larger ``limit`` is clamped to it."""
     page_bytes: AtLeastOne = 1_048_576
-    """What the events of one HTTP page may weigh together; one event always fits."""
+    """What the events or items of one HTTP page may weigh together; one always fits."""
+    page_items: AtLeastOne = 200
+    """Most items in one HTTP page."""
     page_conversations: AtLeastOne = 200
     """Most conversations in one HTTP page."""
+    page_interactions: AtLeastOne = 200
+    """Most open interactions in one HTTP page."""
     wait_ms: NonNegative = 30_000
     """The longest that a request for events may wait for some."""
 
@@ -165,6 +170,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     server: ServerSettings = ServerSettings()
     limits: LimitSettings = LimitSettings()
     readers: ReaderSettings = ReaderSettings()
+    inbox: InboxSettings = InboxSettings()
     conversations: ConversationSettings = ConversationSettings()
     sessions: SessionLimits = SessionLimits()
     runs: AgentSettings = AgentSettings()

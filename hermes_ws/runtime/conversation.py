@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -40,36 +40,21 @@ from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.command_ids import CommandIds, Reply, refusal
 from hermes_ws.runtime.deltas import Delta, DeltaKind, Deltas
 from hermes_ws.runtime.followers import Followers
+from hermes_ws.runtime.host import Host
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.projections import project, rule_row
 from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.slots import Slot
 from hermes_ws.runtime.tail import Tail
 from hermes_ws.session import Session
-from hermes_ws.store.base import Append, CommandRow, ConversationRef, RecordRow, SecretRow, Store
-from hermes_ws.store.vault import Vault
+from hermes_ws.store.base import Append, CommandRow, ConversationRef, RecordRow, SecretRow
 
-__all__ = ["Conversation", "Host"]
+__all__ = ["Conversation"]
 
 log = structlog.get_logger("hermes_ws.conversation")
 
 TAKE_UP_MAX_S: Final = 30.0
 """Longest wait between two tries to take up what was under way, while the log cannot be written."""
-
-
-class Host(Protocol):
-    """What a conversation needs of the runtime around it."""
-
-    vault: Vault
-
-    def store_of(self, ref: ConversationRef) -> Store: ...
-    def now(self) -> int: ...
-    def uptime(self) -> float: ...
-    def look_at_clock(self) -> None: ...
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
-    def perform(self, conversation: Conversation, effect: Effect) -> None: ...
-    def dropped(self, conversation: Conversation) -> None: ...
-    def take_up(self, conversation: Conversation) -> Decision: ...
 
 
 @dataclass(slots=True)
@@ -79,6 +64,9 @@ class _Pending:
     payloads: list[bytes]
     effects: list[Effect]
     then: list[Callable[[StoreError | None], None]]
+    at: int
+    line: ConversationSummary | None = None
+    encoded: bytes | None = None
 
 
 class Conversation:
@@ -108,6 +96,9 @@ class Conversation:
         """Names of secrets that the configuration tells of, but that could not be opened: they are as good as missing
         until they are given anew."""
         self.tail = Tail(self.session.state.head, max_bytes=tail_bytes)
+        self.last_event_at = self.session.state.last_ts
+        self.line: ConversationSummary | None = None
+        """It in one line as of the last commit of more than deltas; None: there was none since it was loaded."""
         self.readers: set[Reader] = set()
         self.holders = 0
         self.followers = Followers()
@@ -224,12 +215,12 @@ class Conversation:
                 then(StoreError("the conversation was dropped after a failed commit"))
             return
         payloads = [encode(event) for event in decision.events]
-        pending = _Pending(payloads, decision.effects, [then] if then is not None else [])
+        state = self.session.state
+        pending = _Pending(payloads, decision.effects, [then] if then is not None else [], state.last_ts)
         if not (payloads or command or revoked or records):
             self._after_all(pending)
             return
         deltas = [isinstance(event, DELTAS) for event in decision.events]
-        state = self.session.state
         batch = Append(
             ref=self.ref,
             head=state.head - len(payloads),
@@ -246,7 +237,8 @@ class Conversation:
             records=list(records),
         )
         if batch.sync:
-            batch.summary, batch.waiting = msgspec.json.encode(self.summary()), state.needs_person
+            pending.line, batch.waiting = self.summary(), state.needs_person
+            batch.summary = pending.encoded = msgspec.json.encode(pending.line)
             project(self.session, decision, batch)
             self._arm()
         self._pending.append(pending)
@@ -274,7 +266,10 @@ class Conversation:
         pending = self._pending.popleft()
         self.tail.extend(pending.payloads)
         self.log_bytes += sum(map(len, pending.payloads))
+        self.last_event_at, self.line = pending.at, pending.line or self.line
         self._release(pending, None)
+        if pending.payloads:
+            self._host.changed(self, pending.encoded)
         if self.too_heavy and self._taken_up and not self._weighing:
             self._weighing = True
             self.spawn(self._end_for_size)

@@ -11,6 +11,7 @@ from hermes_ws.decisions import SessionLimits
 from hermes_ws.policy import ApprovalSettings
 from hermes_ws.runtime.bounds import ConversationSettings
 from hermes_ws.runtime.clients import ClientSettings
+from hermes_ws.runtime.inbox import InboxSettings
 from hermes_ws.runtime.permissions import AgentTerms
 from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.turn import AgentSettings
@@ -28,6 +29,7 @@ class RuntimeSettings:
     sessions: SessionLimits = field(default_factory=SessionLimits)
     conversations: ConversationSettings = field(default_factory=ConversationSettings)
     readers: ReaderSettings = field(default_factory=ReaderSettings)
+    inbox: InboxSettings = field(default_factory=InboxSettings)
     tools: ToolSettings = field(default_factory=ToolSettings)
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
     runs: AgentSettings = field(default_factory=AgentSettings)

@@ -36,13 +36,14 @@ from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.ephemeral import Ephemerals
 from hermes_ws.runtime.handed import Handed
 from hermes_ws.runtime.images import Images
+from hermes_ws.runtime.inbox import Inboxes, InboxReader
 from hermes_ws.runtime.loading import add_deltas, end_leftovers, folded
 from hermes_ws.runtime.loop_name import known_to_sniffio
 from hermes_ws.runtime.parts import RuntimeSettings
 from hermes_ws.runtime.permissions import Permissions
 from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.slots import Slot
-from hermes_ws.runtime.sweeping import sweep
+from hermes_ws.runtime.sweeping import Sweeper
 from hermes_ws.runtime.toolboxes import Toolboxes
 from hermes_ws.runtime.turn import RunTurn
 from hermes_ws.runtime.work import RETAKE_FIRST_S, RETAKE_MAX_S, Drops, Work
@@ -116,6 +117,8 @@ class Runtime:
         )
         self.handed = Handed()
         self.images = Images(Blobs(directory, settings.blobs))
+        self._sweeper = Sweeper(store, directory, self.images, settings, now=self.now)
+        self.inboxes = Inboxes(self, settings.inbox, settings.readers)
         self.instance = secrets.token_hex(8)
         self.draining = False
         self._tasks = tasks
@@ -125,7 +128,6 @@ class Runtime:
         self._work: dict[str, Work] = {}
         self._deleting: dict[ConversationRef, asyncio.Future[bool]] = {}
         self._drops: dict[ConversationRef, Drops] = {}
-        self._sweep_soon = asyncio.Event()
         self._clock_ms = self.now() - self.uptime() * 1000
         self._slots = anyio.Semaphore(settings.runs.concurrent)
         self._expected: Counter[ConversationRef] = Counter()
@@ -140,7 +142,7 @@ class Runtime:
                 async with anyio.create_task_group() as tasks:
                     runtime = cls(store, directory, tasks=tasks, **parts)
                     tasks.start_soon(runtime._tick_forever)
-                    tasks.start_soon(runtime._sweep_forever)
+                    tasks.start_soon(runtime._sweeper.forever)
                     try:
                         await runtime._take_up()
                         yield runtime
@@ -302,7 +304,7 @@ class Runtime:
                 log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
         await anyio.to_thread.run_sync(self.directory.put_all_back)
         if await anyio.to_thread.run_sync(self.directory.discard_ephemeral) or deleted:
-            self._sweep_soon.set()
+            self._sweeper.soon()
         for ref in await self.store.unfinished():
             await self._retake(ref, first_s=0)
 
@@ -385,7 +387,9 @@ class Runtime:
             log.warning("files.not_removed", conversation=ref.conversation_id, error=str(error))
         self._drops.pop(ref, None)
         if leaves:
-            self._sweep_soon.set()
+            self._sweeper.soon()
+        if existed:
+            self.inboxes.removed(ref)
         return existed
 
     # -- what conversations ask for --------------------------------------------------------------------
@@ -431,6 +435,10 @@ class Runtime:
             case RememberRule(rule):
                 if rule.scope != "always":
                     conversation.rules[rule.rule_id] = rule
+
+    def changed(self, conversation: Conversation, encoded: bytes | None) -> None:
+        """Something was committed in it."""
+        self.inboxes.changed(conversation, encoded)
 
     def dropped(self, conversation: Conversation) -> None:
         """A commit failed, or it was deleted: forget the conversation, and cancel its agent. What was under way is
@@ -526,6 +534,7 @@ class Runtime:
         """Heartbeats for those who hear nothing, and out of memory with what nobody uses."""
         self.look_at_clock()
         uptime = self.uptime()
+        self.inboxes.beat(uptime)
         for ref in [ref for ref, drops in self._drops.items() if uptime - drops.at > FORGET_DROPS_S]:
             del self._drops[ref]
         for conversation in tuple(self._conversations.values()):
@@ -541,24 +550,6 @@ class Runtime:
             await self.store.forget_commands(now - COMMAND_TTL_MS)
         except StoreError as error:
             log.warning("commands.not_forgotten", error=str(error))
-
-    async def _sweep_forever(self) -> None:
-        """Remove what is past its time, now and then, and soon after something was deleted."""
-        while True:
-            with anyio.move_on_after(self.settings.sweep_every_s or None):
-                await self._sweep_soon.wait()
-            self._sweep_soon = asyncio.Event()
-            await self._guarded(self._sweep)
-
-    async def _sweep(self) -> None:
-        parts, settings = (self.store, self.directory, self.images), self.settings
-        await sweep(
-            *parts,
-            now=self.now(),
-            deltas_s=settings.retention_s,
-            outputs_s=settings.outputs_retention_s,
-            records_s=settings.records_retention_s,
-        )
 
     async def drain(self, grace_s: float, reconnect_after_ms: int) -> None:
         """Say goodbye, give what runs some time, then close every socket with the code that says to come back."""
@@ -591,8 +582,8 @@ class Runtime:
         ):
             await anyio.sleep(QUIET_POLL_S)
 
-    def _readers(self) -> list[Reader]:
-        return [reader for c in tuple(self._conversations.values()) for reader in tuple(c.readers)]
+    def _readers(self) -> list[Reader | InboxReader]:
+        return [*(reader for c in self._conversations.values() for reader in c.readers), *self.inboxes.readers]
 
     def check_draining(self) -> None:
         """Raises :class:`ServerDraining` when no new work is taken."""

@@ -2,22 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 
+import anyio
 import anyio.to_thread
 import structlog
 
 from hermes_ws.errors import StoreError
 from hermes_ws.runtime.images import Images
+from hermes_ws.runtime.parts import RuntimeSettings
 from hermes_ws.store.base import Store
 from hermes_ws.store.directory import DataDirectory
 
-__all__ = ["sweep"]
+__all__ = ["Sweeper"]
 
 log = structlog.get_logger("hermes_ws.runtime")
 
 
-async def sweep(
+class Sweeper:
+    """Sweeps every so often, and soon after something was deleted."""
+
+    def __init__(
+        self,
+        store: Store,
+        directory: DataDirectory,
+        images: Images,
+        settings: RuntimeSettings,
+        *,
+        now: Callable[[], int],
+    ) -> None:
+        self._parts = (store, directory, images)
+        self._settings = settings
+        self._now = now
+        self._soon = asyncio.Event()
+
+    def soon(self) -> None:
+        """There is something to remove."""
+        self._soon.set()
+
+    async def forever(self) -> None:
+        """Until cancelled."""
+        while True:
+            with anyio.move_on_after(self._settings.sweep_every_s or None):
+                await self._soon.wait()
+            self._soon = asyncio.Event()
+            try:
+                await self._sweep()
+            except Exception:
+                log.exception("sweep.crashed")
+
+    async def _sweep(self) -> None:
+        settings = self._settings
+        await _sweep(
+            *self._parts,
+            now=self._now(),
+            deltas_s=settings.retention_s,
+            outputs_s=settings.outputs_retention_s,
+            records_s=settings.records_retention_s,
+        )
+
+
+async def _sweep(
     store: Store,
     directory: DataDirectory,
     images: Images,

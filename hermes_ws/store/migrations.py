@@ -134,8 +134,12 @@ MIGRATIONS: Final = (
     """,
     """
     ALTER TABLE conversations ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
-    UPDATE conversations SET waiting = 1 WHERE CASE WHEN json_valid(cast(summary AS TEXT))
-        THEN json_array_length(cast(summary AS TEXT), '$.interactions') > 0 ELSE 0 END;
+    UPDATE conversations SET waiting = 1 WHERE EXISTS (
+        SELECT 1 FROM json_each(
+            CASE WHEN json_valid(cast(summary AS TEXT)) THEN cast(summary AS TEXT) ELSE '{}' END, '$.interactions'
+        ) asked
+        WHERE json_extract(asked.value, '$.kind') <> 'client_tool'
+    );
     CREATE INDEX conversations_by_need ON conversations (namespace, waiting DESC, last_event_at DESC, id DESC);
 
     -- Forks used to leave rows that nothing ever resolved.

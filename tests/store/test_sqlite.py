@@ -170,31 +170,39 @@ def test_every_older_version_comes_up_to_date(tmp_path: Path) -> None:
 
 async def test_a_log_of_before_the_inbox_knows_what_waits_in_it(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    asked = b'{"type":"interaction.requested","interaction_id":"int_1","requested_at":77}'
+    asked = b'{"type":"interaction.requested","interaction_id":"int_1","kind":"clarify","requested_at":77}'
+    handed = asked.replace(b"clarify", b"client_tool").replace(b"int_1", b"int_8")
     version = next(n for n, script in enumerate(MIGRATIONS) if "COLUMN waiting" in script)
     with closing(sqlite3.connect(path)) as db:
         for script in MIGRATIONS[:version]:
             db.executescript(script)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {version}")
-        summaries = {"asks": b'{"interactions":[%s]}' % asked, "rests": b'{"interactions":[]}', "odd": b"", "new": b"["}
+        lists = {"asks": asked, "rests": b"", "hands": handed}
+        summaries = {name: b'{"interactions":[%s]}' % one for name, one in lists.items()} | {"odd": b"", "new": b"["}
         for key, (name, summary) in enumerate(summaries.items(), 1):
             db.execute(
                 "INSERT INTO conversations (key, namespace, id, epoch, head, floor, last_event_at, summary)"
                 " VALUES (?, 'home', ?, 'ep_1', 0, 1, ?, ?)",
                 (key, name, key, summary),
             )
-        rows = [(1, "int_1", asked, None), (1, "int_0", asked, b"{}"), (2, "copied", asked, None), (3, "x", b"?", None)]
+        rows = [
+            (1, "int_1", asked, None),
+            (1, "int_0", asked, b"{}"),
+            (2, "copied", asked, None),
+            (3, "int_8", handed, None),
+            (4, "x", b"?", None),
+        ]
         db.executemany("INSERT INTO interactions VALUES (?, ?, ?, ?)", rows)
         db.commit()
     store = await SqliteStore.open(path)
     page = await store.conversations("home", limit=10, cursor=None, waiting_first=True)
-    assert [line.conversation_id for line in page.lines] == ["asks", "new", "odd", "rests"]
-    assert (await store.open_interactions("home", limit=10, cursor=None)).lines == [("asks", asked)]
+    assert [line.conversation_id for line in page.lines] == ["asks", "new", "odd", "hands", "rests"]
+    assert (await store.open_interactions("home", limit=10, cursor=None)).lines == [("asks", asked), ("hands", handed)]
     later = InteractionRow("int_2", b"later", None, 78)
     await commit(store, 0, b"x", ref=ConversationRef("home", "more"), interactions=[later])
     listed = (await store.open_interactions("home", limit=10, cursor=None)).lines
-    assert [data for _, data in listed] == [asked, b"later"]
+    assert [data for _, data in listed] == [asked, handed, b"later"]
     await store.close()
 
 
