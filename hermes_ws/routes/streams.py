@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["KEEPALIVE", "EventStream", "unless_gone"]
+__all__ = ["KEEPALIVE", "Cut", "EventStream", "unless_gone"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,11 @@ _HEADERS: Final = {
 }
 
 log = structlog.get_logger("hermes_ws.routes")
+
+
+class Cut(Exception):
+    """For the generator of a stream: what follows cannot be sent. The line is broken, so that what was sent does not
+    look whole."""
 
 
 class EventStream(Response):
@@ -47,13 +52,17 @@ class EventStream(Response):
         await _while_there(receive, lambda: self._pump(send))
 
     async def _pump(self, send: Send) -> None:
-        async with aclosing(self._frames) as frames:
-            async for frame in frames:
-                with anyio.move_on_after(self._stall_s) as patience:
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
-                if patience.cancelled_caught:
-                    log.info("stream.stalled")
-                    return
+        try:
+            async with aclosing(self._frames) as frames:
+                async for frame in frames:
+                    with anyio.move_on_after(self._stall_s) as patience:
+                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+                    if patience.cancelled_caught:
+                        log.info("stream.stalled")
+                        return
+        except Cut as cut:
+            log.info("stream.cut", why=str(cut))
+            return
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -197,7 +197,8 @@ async def test_a_fork_after_a_queued_run_was_cancelled(runtime: Runtime) -> None
     forked = await send(runtime, conversation, ConversationFork())
     assert forked.conversation_id is not None
     copy = await runtime.open(ConversationRef("home", forked.conversation_id))
-    said = [item for item in copy.session.state.items() if isinstance(item, MessageItem)]
+    items, _ = copy.session.state.window(None, max_items=100, max_bytes=100_000)
+    said = [item for item in items if isinstance(item, MessageItem)]
     inputs = [item.text for item in said if item.role == "user"]
     assert sorted(inputs) == ["/sleep 60", "second"]
 
