@@ -5,8 +5,6 @@ Same bodies, same log: an event is the socket's frame, a command is answered wit
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import time
 
 import msgspec
@@ -16,17 +14,15 @@ from starlette.routing import Route
 
 from hermes_ws.errors import CommandError, FrameError
 from hermes_ws.protocol.codec import decode_command
-from hermes_ws.protocol.commands import Command
 from hermes_ws.protocol.resources import ConversationList, TicketGrant, TicketRequest
 from hermes_ws.protocol.summaries import ConversationSummary
 from hermes_ws.routes.context import json_response
+from hermes_ws.runtime.beginning import begun_by
 from hermes_ws.runtime.calls import call_id_file
 from hermes_ws.runtime.commands import do
-from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller, Principal
 from hermes_ws.runtime.runtime import Runtime, new_id
 from hermes_ws.settings import Settings
-from hermes_ws.store.base import ConversationRef
 from hermes_ws.transports.addresses import ROOT, is_conversation_id
 from hermes_ws.transports.auth import Access, Refused
 from hermes_ws.transports.conversation_resource import ConversationResource
@@ -93,7 +89,7 @@ class Twins:
             return refusal(refused, refused.command_id)
         caller = Caller(principal, "http")
         if request.path_params["conversation_id"] == "new" and command.id is not None:
-            conversation = await self._begun_by(command, caller)
+            conversation = await begun_by(self._runtime, command, caller)
         else:
             conversation = await self._runtime.open(ref)
         try:
@@ -103,18 +99,6 @@ class Twins:
         if answer.conversation_id is None and request.path_params["conversation_id"] == "new":
             answer = msgspec.structs.replace(answer, conversation_id=conversation.ref.conversation_id)
         return json_response(answer)
-
-    async def _begun_by(self, command: Command, caller: Caller) -> Conversation:
-        """The conversation that a command to ``new`` begins: sent again, it finds the same one, as long as its id is
-        remembered."""
-        principal = caller.principal
-        for count in itertools.count():
-            key = "\0".join((principal.namespace, principal.name, command.id or "", str(count)))
-            name = f"conv_{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}"
-            conversation = await self._runtime.open(ConversationRef(principal.namespace, name))
-            if conversation.session.state.epoch is None or await conversation.knows(command, caller):
-                return conversation
-        raise AssertionError("there is always another number")
 
     async def _output(self, request: Request) -> Response:
         """The whole output of a tool call whose preview was cut."""
