@@ -11,6 +11,7 @@ from hermes_ws.compat import (
     openapi_about,
     openapi_bodies,
     openapi_content,
+    openapi_conversations,
     openapi_items,
     openapi_native,
     openapi_openai,
@@ -25,6 +26,7 @@ FILE: Final = "openapi.json"
 """Its file name among the schemas."""
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *openapi_native.OPERATIONS,
+    *openapi_conversations.OPERATIONS,
     *openapi_openai.OPERATIONS,
     *openapi_runs.OPERATIONS,
     *openapi_sessions.OPERATIONS,
@@ -46,7 +48,15 @@ _TAGS: Final = {
 @functools.cache
 def document() -> bytes:
     """The document. The same types give the same bytes."""
-    families = (openapi_native, openapi_openai, openapi_runs, openapi_bodies, openapi_content, openapi_items)
+    families = (
+        openapi_native,
+        openapi_conversations,
+        openapi_openai,
+        openapi_runs,
+        openapi_bodies,
+        openapi_content,
+        openapi_items,
+    )
     fields = {field: type_ for family in families for field, type_ in family.FIELDS.items()}
     made = openapi(OPERATIONS, version=__version__, tags=_TAGS, fields=fields)
     return f"{json.dumps(made, indent=2, ensure_ascii=False)}\n".encode()

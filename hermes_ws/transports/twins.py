@@ -14,8 +14,9 @@ from starlette.routing import Route
 
 from hermes_ws.errors import CommandError, FrameError
 from hermes_ws.protocol.codec import decode_command
-from hermes_ws.protocol.resources import ConversationList, TicketGrant, TicketRequest
-from hermes_ws.protocol.summaries import ConversationSummary
+from hermes_ws.protocol.events import InteractionRequested
+from hermes_ws.protocol.resources import ConversationList, InteractionList, TicketGrant, TicketRequest
+from hermes_ws.protocol.summaries import ConversationSummary, OpenInteraction
 from hermes_ws.routes.context import json_response
 from hermes_ws.runtime.beginning import begun_by
 from hermes_ws.runtime.calls import call_id_file
@@ -52,6 +53,7 @@ class Twins:
         conversation = "/api/conversations/{conversation_id}"
         return [
             Route("/api/conversations", self._conversations),
+            Route("/api/interactions", self._interactions),
             *self._resource.routes(conversation),
             *self._log.routes(conversation),
             Route(f"{conversation}/commands", self._command, methods=["POST"]),
@@ -80,6 +82,17 @@ class Twins:
             if principal.may_open(line.conversation_id)
         ]
         return json_response(ConversationList(conversations=summaries, next=page.next))
+
+    async def _interactions(self, request: Request) -> Response:
+        """What waits for a person, in every conversation that the credential reaches."""
+        principal = self.identify(request, None)
+        limit, cursor = limited(request, self._limits.page_interactions), request.query_params.get("cursor")
+        try:
+            page = await self._runtime.store.open_interactions(principal.namespace, limit=limit, cursor=cursor)
+        except ValueError as error:
+            raise Refused(400, f"query parameter cursor: {error}") from None
+        asked = [_open(name, data) for name, data in page.lines if principal.may_open(name)]
+        return json_response(InteractionList(interactions=asked, next=page.next))
 
     async def _command(self, request: Request) -> Response:
         principal, ref = self._desk.named(request)
@@ -143,3 +156,10 @@ class Twins:
     def identify(self, request: Request, conversation_id: str | None) -> Principal:
         """Who asks. Raises :class:`Refused`."""
         return self._desk.identify(request, conversation_id)
+
+
+def _open(conversation_id: str, data: bytes) -> OpenInteraction:
+    """An ``interaction.requested`` from the log, with where it is."""
+    asked = msgspec.json.decode(data, type=InteractionRequested)
+    fields = {name: getattr(asked, name) for name in asked.__struct_fields__}
+    return OpenInteraction(**fields, conversation_id=conversation_id)
