@@ -35,6 +35,7 @@ from hermes_ws.transports import pages
 from hermes_ws.transports.addresses import ROOT, conversation_ref
 from hermes_ws.transports.auth import Access, Refused
 from hermes_ws.transports.gate import Gate
+from hermes_ws.transports.inbox import INBOX_PATH, serve_inbox
 from hermes_ws.transports.incoming import Receive, Send
 from hermes_ws.transports.refusals import HANDLERS, refuse, refuse_socket
 from hermes_ws.transports.texts import serve_texts
@@ -86,7 +87,7 @@ class App:
 
     def _knows(self, path: str, kind: str) -> bool:
         if kind == "websocket":
-            return path == compat_http.SOCKET_PATH or _SOCKET_PATH.fullmatch(path) is not None
+            return path in (compat_http.SOCKET_PATH, INBOX_PATH) or _SOCKET_PATH.fullmatch(path) is not None
         scope = {"type": "http", "path": path, "root_path": "", "method": "GET"}
         return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
@@ -99,6 +100,9 @@ class App:
         try:
             if path == compat_http.SOCKET_PATH:
                 await self._compatible(self._admit_compatible(scope), scope, receive, send)
+                return
+            if path == INBOX_PATH:
+                await self._inbox(self._admit_to_inbox(scope), subprotocol, scope, receive, send)
                 return
             principal, conversation, query = await self._admit(path, scope)
         except Refused as refused:
@@ -134,7 +138,8 @@ class App:
         query = SocketQuery.parse(scope["query_string"])
         principal = self._access.identify(scope, ticket=query.ticket, conversation_id=conversation_id)
         if conversation_id is None:
-            raise Refused(404, f"there is no socket at {path[:200]}; it is /ws/CONVERSATION", CloseCode.NOT_FOUND)
+            message = f"there is no socket at {path[:200]}; it is /ws/CONVERSATION, or /ws for all of them"
+            raise Refused(404, message, CloseCode.NOT_FOUND)
         self._check_room()
         ref = conversation_ref(principal, conversation_id)
         try:
@@ -148,6 +153,33 @@ class App:
         if self._sockets >= self._limits.sockets or self._runtime.draining:
             code = CloseCode.DRAINING if self._runtime.draining else CloseCode.TOO_MANY
             raise Refused(503, "the server takes no more sockets now; come back a little later", code)
+
+    def _admit_to_inbox(self, scope: MutableMapping[str, Any]) -> Principal:
+        """Judge a socket that is about all conversations. Raises :class:`Refused`."""
+        self._access.check_address(scope)
+        _check_version(scope.get("subprotocols") or [])
+        query = SocketQuery.parse(scope["query_string"])
+        principal = self._access.identify(scope, ticket=query.ticket, conversation_id=None)
+        if query.plain:
+            message = "the inbox has no readable view; open /ws without plain, or /ws/CONVERSATION?plain=1"
+            raise Refused(400, message, CloseCode.BAD_REQUEST)
+        self._check_room()
+        return principal
+
+    async def _inbox(
+        self,
+        principal: Principal,
+        subprotocol: str | None,
+        scope: MutableMapping[str, Any],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        self._sockets += 1
+        try:
+            await serve_inbox(self._runtime, principal, self._limits, scope=scope, receive=receive, send=send)
+        finally:
+            self._sockets -= 1
 
     def _admit_compatible(self, scope: MutableMapping[str, Any]) -> Caller:
         """Judge a socket of the Responses API. Raises :class:`Refused`."""
@@ -193,6 +225,7 @@ class App:
         return PlainTextResponse(
             f"hermes-ws {__version__}: a run server for agents.\n\n"
             "socket   /ws/CONVERSATION            (subprotocol hermes.v1, Authorization: Bearer KEY)\n"
+            "inbox    /ws                         (all conversations, as they change)\n"
             "lists    /api/conversations\n"
             "log      /api/conversations/ID/events?after=0   (DELETE /api/conversations/ID removes it)\n"
             "commands POST /api/conversations/ID/commands\n"

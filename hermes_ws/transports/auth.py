@@ -198,7 +198,10 @@ class Access:
         found = self._tickets.pop(_hash(ticket), None)
         if found is None or found.expires_at < self._clock():
             raise Refused(401, "this ticket is not good any more; ask for a new one for every connect", 4401)
-        if conversation_id is None or not found.principal.may_open(conversation_id):
+        if conversation_id is None:
+            message = "a ticket is for one conversation, at /ws/CONVERSATION; the inbox takes a key"
+            raise Refused(403, message, 4403)
+        if not found.principal.may_open(conversation_id):
             raise Refused(403, "this ticket is for another conversation", 4403)
         return found.principal
 

@@ -1,20 +1,22 @@
-"""Where a reader's frames go when the server is not ours, and how they look to a person at a terminal."""
+"""Where a reader's frames go: the connection itself, or ``websocket.send`` when the server is not ours; and how they
+look to a person at a terminal."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import structlog
 
-from hermes_ws.runtime.readers import Sink
+from hermes_ws.runtime.readers import ReaderSettings, Sink
 from hermes_ws.runtime.tail import payload_of, text_frame
+from hermes_ws.transports.frames import EXTENSION, FrameConnection
 from hermes_ws.transports.plain import plain_lines
 
-__all__ = ["AsgiSink", "PlainSink", "SocketSink"]
+__all__ = ["AsgiSink", "PlainSink", "SocketSink", "sink_of"]
 
 log = structlog.get_logger("hermes_ws.sinks")
 
@@ -123,6 +125,23 @@ class AsgiSink:
             if limit.expired():
                 raise _Stalled from None
             raise
+
+
+@asynccontextmanager
+async def sink_of(
+    scope: Mapping[str, Any], send: Callable[[Any], Any], settings: ReaderSettings
+) -> AsyncGenerator[SocketSink]:
+    """The sink of an accepted socket, while this is entered."""
+    connection = scope.get("extensions", {}).get(EXTENSION)
+    if isinstance(connection, FrameConnection):
+        try:
+            yield connection
+        finally:
+            connection.on_writable = None
+        return
+    sink = AsgiSink(send, buffer_bytes=settings.write_buffer_bytes, stall_s=settings.stall_s)
+    async with sink.sending():
+        yield sink
 
 
 class PlainSink:

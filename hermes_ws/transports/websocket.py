@@ -12,14 +12,11 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from hermes_ws import __version__
 from hermes_ws.errors import HermesError, StoreError
-from hermes_ws.protocol import PROTOCOL
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.commands import Command
-from hermes_ws.protocol.control import Hello, Resume, SchemaRef, ServerInfo, Snapshot
+from hermes_ws.protocol.control import Hello, Resume, Snapshot
 from hermes_ws.protocol.events import EVENT_TYPES
-from hermes_ws.protocol.schema import JSON_SCHEMA, sha256
 from hermes_ws.runtime.commands import dispatch
 from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.principal import Caller, Principal, Seat
@@ -27,10 +24,10 @@ from hermes_ws.runtime.readers import Reader
 from hermes_ws.runtime.runtime import Runtime
 from hermes_ws.settings import LimitSettings
 from hermes_ws.transports.auth import Refused
-from hermes_ws.transports.frames import EXTENSION, FrameConnection
+from hermes_ws.transports.hello import hello
 from hermes_ws.transports.incoming import Incoming, Receive, Send, until_gone
 from hermes_ws.transports.plain import parse_line
-from hermes_ws.transports.sinks import AsgiSink, PlainSink, SocketSink
+from hermes_ws.transports.sinks import PlainSink, SocketSink, sink_of
 
 __all__ = ["SocketQuery", "attach", "serve_socket"]
 
@@ -104,16 +101,11 @@ async def serve_socket(
     send: Send,
 ) -> None:
     """Serve an accepted socket until it is gone."""
-    connection = scope.get("extensions", {}).get(EXTENSION)
     seat = Seat(principal.name)
     caller = Caller(principal, "socket", seat)
     async with AsyncExitStack() as stack:
-        if isinstance(connection, FrameConnection):
-            sink: SocketSink = connection
-        else:
-            readers = runtime.settings.readers
-            sink = own = AsgiSink(send, buffer_bytes=readers.write_buffer_bytes, stall_s=readers.stall_s)
-            await stack.enter_async_context(own.sending())
+        sink = await stack.enter_async_context(sink_of(scope, send, runtime.settings.readers))
+        stack.callback(seat.leave)
         lines = None
         if query.plain:
             sink = plain = PlainSink(sink)
@@ -134,9 +126,6 @@ async def serve_socket(
             log.warning("socket.failed", conversation=conversation.ref.conversation_id, error=str(error))
             sink.close(CloseCode.INTERNAL, "the conversation could not be read")
             await until_gone(receive)
-        finally:
-            seat.leave()
-            sink.on_writable = None
 
 
 async def attach(
@@ -196,24 +185,15 @@ def _resume(conversation: Conversation, query: SocketQuery) -> Resume:
 def _hello(
     runtime: Runtime, conversation: Conversation, caller: Caller, limits: LimitSettings, resume: Resume, *, plain: bool
 ) -> Hello:
-    hint = "type a message, or /help" if plain else _hint(conversation)
-    return Hello(
-        protocol=PROTOCOL,
-        server=ServerInfo(name="hermes-ws", version=__version__, instance=runtime.instance),
+    return hello(
+        runtime,
+        caller,
+        limits,
         conversation_id=conversation.ref.conversation_id,
         epoch=conversation.epoch,
-        head=resume.to,
         floor=conversation.floor,
-        principal=caller.principal.name,
-        role=caller.principal.role,
-        limits={
-            "frame_bytes": limits.frame_bytes,
-            "commands_in_flight": limits.commands_in_flight,
-            "queue_length": runtime.settings.sessions.queue_length,
-        },
         resume=resume,
-        schema=SchemaRef(url=f"/schemas/{JSON_SCHEMA}", sha256=sha256()),
-        hint=hint,
+        hint="type a message, or /help" if plain else _hint(conversation),
     )
 
 
