@@ -440,8 +440,8 @@ class Stream {
 
   #take() {
     const value = /** @type {T} */ (this.#kept[this.#taken++]);
-    if (this.#taken === this.#kept.length) {
-      this.#kept = [];
+    if (this.#taken >= 1000 || this.#taken === this.#kept.length) {
+      this.#kept.splice(0, this.#taken);
       this.#taken = 0;
     }
     return value;
@@ -588,7 +588,7 @@ class Link {
     this.#backoff = new Backoff(settings.backoff, settings.random);
     globalThis.addEventListener?.("online", this.#hurry);
     globalThis.document?.addEventListener("visibilitychange", this.#look);
-    this.#connect();
+    queueMicrotask(() => this.failure ?? this.#connect());
   }
 
   // commands
@@ -623,6 +623,7 @@ class Link {
 
   /** Who we are; what has no answer yet; and from now on what comes. */
   flow() {
+    if (this.failure) return;
     this.#phase = "flowing";
     this.say(this.#owner.introduction());
     for (const [id, unanswered] of this.#unanswered) if (!unanswered.timer) this.#write(id, unanswered);
@@ -686,7 +687,8 @@ class Link {
     const { conversation, path, query } = this.#owner.address(this.#violations >= VIOLATIONS);
     const ticket = await this.#settings.getTicket?.({ conversation });
     if (ticket !== undefined) query.set("ticket", ticket);
-    return `${this.#settings.url}${path}${query.size ? `?${query}` : ""}`;
+    const parameters = String(query);
+    return this.#settings.url + path + (parameters && `?${parameters}`);
   }
 
   /** @param {string} url */
@@ -1060,17 +1062,61 @@ async function outcome(handler) {
  * @typedef {{ from?: "start" | "snapshot" | "now", after?: number, epoch?: string, exclude?: string[] }} Beginning
  */
 
-/** Answers to what is asked, in the words of those who answer. */
-class Answers {
+/**
+ * What a conversation and the inbox have in common: a link, listeners, and answers to what is asked.
+ * @template {object} Told
+ */
+class Connected {
+  #link;
+  #listeners;
+
+  /** @param {Link} link @param {Listeners<Told>} listeners */
+  constructor(link, listeners) {
+    this.#link = link;
+    this.#listeners = listeners;
+  }
+
+  /** What the server said first, on the newest line; null until then. */
+  get hello() {
+    return this.#link.hello;
+  }
+
+  /** How things stand with the line. */
+  get connection() {
+    return this.#link.connection;
+  }
+
+  /** Resolves when it is live for the first time; rejects when it cannot be. @returns {Promise<void>} */
+  get ready() {
+    return this.#link.ready.promise;
+  }
+
+  /**
+   * Be told, until the function that is returned is called.
+   * @template {keyof Told} T
+   * @param {T} type
+   * @param {(value: Told[T]) => void} listener
+   */
+  on(type, listener) {
+    return this.#listeners.on(type, listener);
+  }
+
+  /** Send any command, under its id or a fresh UUID. @param {Command} command */
+  send(command) {
+    return this.#link.send(command);
+  }
+
   /**
    * Answer an interaction. Rejects with {@link CommandRefused}: one that somebody else has answered is
    * `interaction_resolved`, and `details` says how.
    * @param {Asked} interaction
-   * @param {Reply} _answer
-   * @returns {Promise<Ok>}
+   * @param {Reply} answer
    */
-  reply(interaction, _answer) {
-    throw new TypeError(`nobody takes answers to ${interaction} here`);
+  reply(interaction, answer) {
+    if (typeof interaction === "string") return this.send({ type: "interaction.reply", interaction_id: interaction, ...answer });
+    const { interaction_id, digest } = interaction;
+    const where = "conversation_id" in interaction ? { conversation_id: interaction.conversation_id } : {};
+    return this.send({ type: "interaction.reply", interaction_id, digest, ...where, ...answer });
   }
 
   /**
@@ -1088,19 +1134,17 @@ class Answers {
     return this.reply(interaction, { option: "deny", comment });
   }
 
-  /** Answer the one question of a clarify. @param {InteractionRequested} interaction @param {unknown} value */
+  /** Answer the one question of a clarify. @param {InteractionRequested | OpenInteraction} interaction @param {unknown} value */
   async answer(interaction, value) {
     const question = interaction.questions?.[0];
     if (!question) throw new TypeError("an interaction with a question is needed: one of kind clarify");
     return this.reply(interaction, { answers: { [question.id]: value } });
   }
-}
 
-/** @param {Asked} interaction @param {Reply} answer @returns {InteractionReply} */
-function replyTo(interaction, answer) {
-  if (typeof interaction === "string") return { type: "interaction.reply", interaction_id: interaction, ...answer };
-  const { interaction_id, digest } = interaction;
-  return { type: "interaction.reply", interaction_id, digest, ...answer };
+  /** Leave. Runs go on; what has no answer yet rejects with {@link ConversationClosed}. */
+  close() {
+    this.#link.end(new ConversationClosed());
+  }
 }
 
 /**
@@ -1108,8 +1152,10 @@ function replyTo(interaction, answer) {
  *
  * Every method that sends resolves with the server's `ok`, and rejects with {@link CommandRefused} when the server says
  * no. Commands survive the line: one that has no answer yet is sent again under its id, and has one effect.
+ *
+ * @extends {Connected<Told>}
  */
-export class Conversation extends Answers {
+export class Conversation extends Connected {
   /** @type {Shared} */ #shared;
   /** @type {Link} */ #link;
   /** @type {Beginning} */ #beginning;
@@ -1120,7 +1166,7 @@ export class Conversation extends Answers {
   #live = false;
   #snapshotDue = false;
   #stateDue = false;
-  /** @type {Listeners<Told>} */ #listeners = new Listeners();
+  #listeners;
   /** @type {Set<Stream<Update>>} */ #streams = new Set();
   /** @type {Set<FollowedRun>} */ #runs = new Set();
   /** Interactions that were told as open. @type {Set<string>} */ #told = new Set();
@@ -1129,23 +1175,27 @@ export class Conversation extends Answers {
 
   /** @param {Shared} shared @param {string} id @param {Beginning} beginning */
   constructor(shared, id, beginning) {
-    super();
+    /** @type {Listeners<Told>} */
+    const listeners = new Listeners();
+    const link = new Link(shared.settings, {
+      address: (anew) => this.#address(anew),
+      begin: (hello) => this.#adopt(hello),
+      take: (frame) => this.#take(frame),
+      introduction: () => this.#introduction(),
+      stray: (answer) => this.#introductionAnswered(answer),
+      progress: () => this.seq,
+      changed: (connection) => this.#changed(connection),
+      ended: (failure) => this.#ended(failure),
+    });
+    super(link, listeners);
+    this.#link = link;
+    this.#listeners = listeners;
     this.#shared = shared;
     this.#id = id;
     this.#beginning = beginning;
     this.#tools = new Tools(this, shared);
     this.#epoch = beginning.epoch ?? null;
     if (beginning.after !== undefined) this.#begin(beginning.after);
-    this.#link = new Link(shared.settings, {
-      address: (anew) => this.#address(anew),
-      begin: (hello) => this.#adopt(hello),
-      take: (frame) => this.#take(frame),
-      introduction: () => this.#introduction(),
-      stray: (answer) => this.#introductionAnswered(answer),
-      progress: () => this.#position ?? 0,
-      changed: (connection) => this.#changed(connection),
-      ended: (failure) => this.#ended(failure),
-    });
   }
 
   /** Its id; for `new` what the server chose, once it has said so. */
@@ -1163,37 +1213,12 @@ export class Conversation extends Answers {
     return this.#epoch;
   }
 
-  /** What the server said first, on the newest line; null until then. */
-  get hello() {
-    return this.#link.hello;
-  }
-
-  /** How things stand with the line. */
-  get connection() {
-    return this.#link.connection;
-  }
-
   /** The state as it is at `seq`, as the server's snapshots show it. The same object until something changes. */
   get state() {
     return this.#fold.state;
   }
 
-  /** Resolves when it is live for the first time; rejects when it cannot be. @returns {Promise<void>} */
-  get ready() {
-    return this.#link.ready.promise;
-  }
-
   // what happens
-
-  /**
-   * Be told, until the function that is returned is called. See {@link Told} for the types.
-   * @template {keyof Told} T
-   * @param {T} type
-   * @param {(value: Told[T]) => void} listener
-   */
-  on(type, listener) {
-    return this.#listeners.on(type, listener);
-  }
 
   /**
    * Every event from now on, in order, each once, across all reconnects. A snapshot among them means: forget what you
@@ -1241,16 +1266,6 @@ export class Conversation extends Answers {
   }
 
   // what to do
-
-  /** Send any command, under its id or a fresh UUID. @param {Command} command */
-  send(command) {
-    return this.#link.send(command);
-  }
-
-  /** @override @param {Asked} interaction @param {Reply} answer */
-  reply(interaction, answer) {
-    return this.send(replyTo(interaction, answer));
-  }
 
   /** Stop the active run, or the one named. @param {Omit<RunStop, "type" | "conversation_id">} [which] */
   stop(which = {}) {
@@ -1323,11 +1338,6 @@ export class Conversation extends Answers {
   async ping() {
     const { head, at } = await this.send({ type: "ping" });
     return head ?? at;
-  }
-
-  /** Leave. Runs go on; what has no answer yet rejects with {@link ConversationClosed}. */
-  close() {
-    this.#link.end(new ConversationClosed());
   }
 
   // lines
@@ -1419,7 +1429,7 @@ export class Conversation extends Answers {
   #goLive() {
     this.#live = true;
     this.#link.live();
-    for (const interaction of [...this.#fold.interactions]) this.#opened(interaction);
+    for (const interaction of [...this.#fold.interactions]) if (this.#live) this.#opened(interaction);
   }
 
   /** @param {InteractionRequested} interaction */
@@ -1497,31 +1507,35 @@ export class Conversation extends Answers {
  * All conversations, as they are now: those that need a person first, then the one with the newest event. Made by
  * {@link HermesClient.inbox}; connected until `close()`. After a reconnect it begins anew with the first page; until
  * that is there the old one is shown.
+ *
+ * @extends {Connected<InboxTold>}
  */
-export class Inbox extends Answers {
-  #settings;
-  /** @type {Link} */ #link;
+export class Inbox extends Connected {
+  #link;
   /** @type {Map<string, ConversationSummary>} */ #summaries = new Map();
   /** @type {ConversationSummary[] | null} */ #sorted = null;
   /** @type {OpenInteraction[] | null} */ #open = null;
   /** @type {string | undefined} */ #next;
   #pages = 0;
-  /** @type {Listeners<InboxTold>} */ #listeners = new Listeners();
+  #listeners;
 
   /** @param {Settings} settings */
   constructor(settings) {
-    super();
-    this.#settings = settings;
-    this.#link = new Link(settings, {
+    /** @type {Listeners<InboxTold>} */
+    const listeners = new Listeners();
+    const link = new Link(settings, {
       address: () => ({ conversation: null, path: "/ws", query: new URLSearchParams() }),
       begin: () => this.#begin(),
       take: (frame) => this.#take(frame),
-      introduction: () => ({ type: "client.update", client_id: this.#settings.clientId, name: this.#settings.name }),
+      introduction: () => ({ type: "client.update", client_id: settings.clientId, name: settings.name }),
       stray: () => {},
       progress: () => this.#pages,
-      changed: (connection) => this.#listeners.tell("connection", connection),
+      changed: (connection) => listeners.tell("connection", connection),
       ended: () => {},
     });
+    super(link, listeners);
+    this.#link = link;
+    this.#listeners = listeners;
   }
 
   /** Those that need a person first, then the one with the newest event. The same array until something changes. */
@@ -1543,39 +1557,9 @@ export class Inbox extends Answers {
     return this.#next !== undefined;
   }
 
-  /** What the server said first, on the newest line; null until then. */
-  get hello() {
-    return this.#link.hello;
-  }
-
-  /** How things stand with the line. */
-  get connection() {
-    return this.#link.connection;
-  }
-
-  /** Resolves when the first page is there; rejects when it cannot be. @returns {Promise<void>} */
-  get ready() {
-    return this.#link.ready.promise;
-  }
-
-  /**
-   * Be told, until the function that is returned is called.
-   * @template {keyof InboxTold} T
-   * @param {T} type
-   * @param {(value: InboxTold[T]) => void} listener
-   */
-  on(type, listener) {
-    return this.#listeners.on(type, listener);
-  }
-
   /** Have the next page; it is in the list when this resolves. */
   async more() {
     if (this.hasMore) await this.send({ type: "inbox.more", cursor: this.#next });
-  }
-
-  /** @param {Command} command */
-  send(command) {
-    return this.#link.send(command);
   }
 
   /**
@@ -1591,17 +1575,6 @@ export class Inbox extends Answers {
   /** Stop the active run of a conversation. @param {string} conversation_id @param {Omit<RunStop, "type" | "conversation_id">} [which] */
   stop(conversation_id, which = {}) {
     return this.send({ type: "run.stop", conversation_id, ...which });
-  }
-
-  /** @override @param {Asked} interaction one of `interactions` @param {Reply} answer */
-  reply(interaction, answer) {
-    const where = typeof interaction === "object" && "conversation_id" in interaction ? interaction.conversation_id : undefined;
-    return this.send({ ...replyTo(interaction, answer), conversation_id: answer.conversation_id ?? where });
-  }
-
-  /** Leave. */
-  close() {
-    this.#link.end(new ConversationClosed());
   }
 
   #begin() {
