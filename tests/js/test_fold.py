@@ -17,11 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from hermes_ws.protocol.events import Event
-from hermes_ws.state import State
-from tests.js.folding import Folding
+from tests.js.folding import Folding, assert_same_over_the_window, server_states
 from tests.js.node import needs_node
 from tests.session.test_session_machine import SessionMachine, skipping
-from tests.session.world import as_json, fold_state, view, without_deltas
+from tests.session.world import as_json, fold_state, without_deltas
 from tests.wire import Json
 
 LONG = os.environ.get("HERMES_WS_TESTS_LONG") == "1"
@@ -38,16 +37,6 @@ def folding(node_modules: object) -> Iterator[Folding]:
         yield folding
 
 
-def views(events: list[Event]) -> list[Json]:
-    """What the server's fold says after each event, and before the first."""
-    state = State("demo")
-    found = [view(state)]
-    for event in events:
-        state.apply(event)
-        found.append(view(state))
-    return found
-
-
 def snapshot(events: list[Event], window: tuple[int, int]) -> Json:
     """What the server would say after these."""
     state = fold_state(events, head=len(events)).snapshot(max_items=window[0], max_bytes=window[1])
@@ -55,16 +44,9 @@ def snapshot(events: list[Event], window: tuple[int, int]) -> Json:
     return said
 
 
-def assert_same_over_the_window(state: Json, whole: Json) -> None:
-    """The same, but for older items that ``state`` does not have."""
-    assert {**state, "items": [], "before": None} == {**whole, "items": [], "before": None}
-    assert state["items"] == whole["items"][len(whole["items"]) - len(state["items"]) :]
-    assert ("before" in state) == (len(state["items"]) < len(whole["items"]))
-
-
 def check_everything(folding: Folding, events: list[Event], chance: random.Random) -> None:
     """From the start; without what is folded away; and from snapshots in between, of every size."""
-    frames, wanted = [as_json(event) for event in events], views(events)
+    frames, wanted = [as_json(event) for event in events], server_states(events)
     assert folding.states(frames) == wanted
     compacted = without_deltas(events)
     assert folding.last(skipping(compacted, len(events))) == wanted[-1]
