@@ -714,6 +714,7 @@ class Link {
 
   /** @param {ServerFrame} frame */
   #take(frame) {
+    must(typeof frame.type === "string", "a frame without a type");
     if (frame.type === "hello") return this.#greeted(frame);
     must(this.#phase !== "opening", "the first frame is no hello: is this a hermes-ws server?");
     if (frame.type === "ok" || frame.type === "error") this.#answered(frame);
@@ -1515,7 +1516,9 @@ export class Inbox extends Connected {
   /** @type {Map<string, ConversationSummary>} */ #summaries = new Map();
   /** @type {ConversationSummary[] | null} */ #sorted = null;
   /** @type {OpenInteraction[] | null} */ #open = null;
-  /** @type {string | undefined} */ #next;
+  /** @type {Promise<Ok> | null} */ #more = null;
+  /** Whether there are conversations that are not in the list yet. */
+  hasMore = false;
   #pages = 0;
   #listeners;
 
@@ -1552,14 +1555,11 @@ export class Inbox extends Connected {
     return this.#open;
   }
 
-  /** Whether there are conversations that are not in the list yet. */
-  get hasMore() {
-    return this.#next !== undefined;
-  }
-
   /** Have the next page; it is in the list when this resolves. */
   async more() {
-    if (this.hasMore) await this.send({ type: "inbox.more", cursor: this.#next });
+    if (!this.hasMore) return;
+    this.#more ??= this.send({ type: "inbox.more" }).finally(() => (this.#more = null));
+    await this.#more;
   }
 
   /**
@@ -1594,7 +1594,7 @@ export class Inbox extends Connected {
     const first = this.#pages++ === 0;
     if (first) this.#summaries.clear();
     for (const summary of page.conversations) this.#summaries.set(summary.conversation_id, summary);
-    this.#next = page.next;
+    this.hasMore = page.next !== undefined;
     this.#sorted = this.#open = null;
     if (first) this.#link.live();
     this.#listeners.tell("page", page);

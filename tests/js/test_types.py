@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.js.node import JS_CLIENT, needs_node, node_modules, run_node
-
-__all__ = ["node_modules"]
+from tests.js.node import JS_CLIENT, needs_node, run_node
 
 pytestmark = needs_node
 
