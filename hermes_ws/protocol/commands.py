@@ -15,6 +15,7 @@ from hermes_ws.protocol.values import ConversationId, Input, InteractionKind, To
 __all__ = [
     "ANYWHERE",
     "COMMAND_TYPES",
+    "INBOX",
     "READS",
     "ApprovalsList",
     "ApprovalsRevoke",
@@ -234,6 +235,8 @@ def command_type(command: CommandBase | type[CommandBase]) -> str:
 COMMAND_TYPES: tuple[str, ...] = tuple(command_type(cls) for cls in Command.__args__)
 ANYWHERE: tuple[type[RunStart], type[RunStop], type[InteractionReply]] = (RunStart, RunStop, InteractionReply)
 """Commands that the inbox takes as well, with a ``conversation_id``."""
+INBOX: tuple[type[CommandBase], ...] = (*ANYWHERE, ClientUpdate, InboxMore, Ping, Help)
+"""Commands that the inbox takes."""
 READS: tuple[type[CommandBase], ...] = (
     ApprovalsList,
     ToolsList,

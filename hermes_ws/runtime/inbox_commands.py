@@ -9,6 +9,7 @@ import msgspec
 from hermes_ws.errors import CommandError, StoreError
 from hermes_ws.protocol.commands import (
     ANYWHERE,
+    INBOX,
     ClientUpdate,
     Command,
     Help,
@@ -31,8 +32,8 @@ from hermes_ws.store.base import ConversationRef
 
 __all__ = ["dispatch_inbox"]
 
-_PLACED: Final = tuple(command_type(cls) for cls in ANYWHERE)
-_TAKEN: Final = (*_PLACED, *(command_type(cls) for cls in (InboxMore, ClientUpdate, Ping, Help)))
+_PLACED: Final = tuple(map(command_type, ANYWHERE))
+_TAKEN: Final = tuple(map(command_type, INBOX))
 
 
 async def dispatch_inbox(runtime: Runtime, reader: InboxReader, command: Command, caller: Caller, reply: Reply) -> None:

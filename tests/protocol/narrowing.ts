@@ -30,8 +30,13 @@ export function control(frame: Control): number | undefined {
       return frame.at;
     case "skipped":
       return frame.to;
+    case "inbox.page":
+      return frame.interactions.length;
+    case "inbox.changed":
+      return frame.conversation.head;
     case "error":
     case "goaway":
+    case "inbox.removed":
       return undefined;
   }
   const none: never = frame;

@@ -37,9 +37,9 @@ def test_the_asyncapi_parser_has_nothing_to_say(node_modules: Path) -> None:
     assert done.returncode == 0, done.stderr
     parsed = json.loads(done.stdout)
     assert parsed["diagnostics"] == []
-    assert parsed["channels"] == ["/ws/{conversationId}"]
+    assert parsed["channels"] == ["/ws/{conversationId}", "/ws"]
     assert set(parsed["messages"]) == {*EVENT_TYPES, *CONTROL_TYPES, *COMMAND_TYPES}
-    assert sorted(parsed["operations"]) == ["receive", "send"]
+    assert sorted(parsed["operations"]) == ["receive", "receive", "send", "send"]
     assert set(parsed["security"]) == {"bearer", "subprotocol", "ticket"}
 
 

@@ -15,7 +15,7 @@ from hermes_ws.compat import openapi_document
 from hermes_ws.errors import COMMAND_CODES, RUN_CODES
 from hermes_ws.protocol import control, events, schema, values
 from hermes_ws.protocol.close import CloseCode, may_retry
-from hermes_ws.protocol.commands import COMMAND_TYPES
+from hermes_ws.protocol.commands import COMMAND_TYPES, INBOX, command_type
 from hermes_ws.protocol.control import CONTROL_TYPES
 from hermes_ws.protocol.events import EVENT_TYPES
 from hermes_ws.protocol.schema import docstrings
@@ -105,8 +105,11 @@ def test_asyncapi_has_every_message_in_its_direction() -> None:
         messages = document["operations"][operation]["messages"]
         return {by_name[reference["$ref"].rpartition("/")[2]] for reference in messages}
 
-    assert sent("sendFrame") == {*EVENT_TYPES, *CONTROL_TYPES}
-    assert sent("receiveCommand") == set(COMMAND_TYPES)
+    inbox = {"inbox.page", "inbox.changed", "inbox.removed"}
+    assert sent("sendFrame") == {*EVENT_TYPES, *CONTROL_TYPES} - inbox
+    assert sent("receiveCommand") == {*COMMAND_TYPES} - {"inbox.more"}
+    assert sent("sendInboxFrame") == {*inbox, "hello", "ok", "error", "heartbeat", "goaway"}
+    assert sent("receiveInboxCommand") == {command_type(command) for command in INBOX}
     query = document["channels"]["conversation"]["bindings"]["ws"]["query"]["properties"]
     assert set(query) == {"after", "epoch", "from", "exclude", "plain", "ticket"}
 
@@ -149,7 +152,7 @@ def test_every_named_type_and_close_code_is_described() -> None:
 
 def test_a_field_that_must_be_there_but_may_be_null_says_what_null_means() -> None:
     required = [f for d in definitions() for f in d.fields if f.nullable and f.required]
-    assert {field.name for field in required} == {"epoch", "run", "id", "title", "next"}
+    assert {field.name for field in required} == {"epoch", "run", "id", "title", "next", "before", "conversation_id"}
     assert [field.name for field in required if not ("Null:" in field.doc and "Never absent." in field.doc)] == []
 
 

@@ -1,4 +1,4 @@
-"""The conversation's socket as an AsyncAPI 3 document: address, query, credentials, and messages each way.
+"""The sockets as an AsyncAPI 3 document: addresses, queries, credentials, and messages each way.
 
 AsyncAPI's own schema dialect is a superset of JSON Schema draft 07, where nothing may stand beside ``$ref``; so a
 described reference becomes ``allOf`` of one. Actions are the server's: it *sends* events and *receives* commands.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from hermes_ws.protocol import BEARER_PREFIX, PROTOCOL
+from hermes_ws.protocol.commands import INBOX
 from hermes_ws.protocol.schema.json_schema import UNIONS, json_schema
 from hermes_ws.protocol.schema.model import Definition, Kind, definitions
 
@@ -16,7 +17,12 @@ __all__ = ["asyncapi"]
 
 _Json: TypeAlias = "bool | int | float | str | list[_Json] | dict[str, _Json] | None"
 
-_CHANNEL: Final = "conversation"
+_CONVERSATION: Final = "conversation"
+_INBOX: Final = "inbox"
+_OF_INBOX: Final = frozenset({"InboxPage", "InboxChanged", "InboxRemoved", "InboxMore"})
+"""Frames that go nowhere else."""
+_IN_INBOX: Final = _OF_INBOX | {"Hello", "Ok", "Error", "Heartbeat", "GoAway", *(cls.__name__ for cls in INBOX)}
+"""Frames of the inbox, each way."""
 _SECURITY: Final = ("bearer", "subprotocol", "ticket")
 
 
@@ -28,7 +34,7 @@ def asyncapi() -> dict[str, Any]:
         "info": _info(),
         "defaultContentType": "application/json",
         "servers": _servers(),
-        "channels": {_CHANNEL: _channel()},
+        "channels": {_CONVERSATION: _conversation(), _INBOX: _inbox()},
         "operations": _operations(),
         "components": {
             "messages": {d.name: _message(d) for d in _frames()},
@@ -42,7 +48,7 @@ def _info() -> dict[str, Any]:
     return {
         "title": "hermes-ws",
         "version": PROTOCOL,
-        "description": "One WebSocket per conversation: typed events out, commands in.",
+        "description": "One WebSocket per conversation: typed events out, commands in. And one for all of them.",
         "contact": {"name": "hermes-ws", "url": "https://pypi.org/project/hermes-ws/"},
         "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
         "tags": [{"name": name.lower(), "description": UNIONS[name]} for name in ("Event", "Control", "Command")],
@@ -72,13 +78,12 @@ def _servers() -> dict[str, Any]:
     }
 
 
-def _channel() -> dict[str, Any]:
+def _conversation() -> dict[str, Any]:
     return {
         "address": "/ws/{conversationId}",
         "title": "One conversation",
         "summary": "A cursor over the conversation's log, live once it has caught up.",
-        "description": f"UTF-8 JSON text frames, one object each. The subprotocol `{PROTOCOL}` is optional.",
-        "servers": [{"$ref": "#/servers/local"}, {"$ref": "#/servers/public"}],
+        **_socket(_CONVERSATION, _query()),
         "parameters": {
             "conversationId": {
                 "description": "The client's choice, or `new`, which lets the server choose. The first accepted "
@@ -86,8 +91,25 @@ def _channel() -> dict[str, Any]:
                 "examples": ["demo", "new"],
             }
         },
-        "messages": {d.name: {"$ref": f"#/components/messages/{d.name}"} for d in _frames()},
-        "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
+    }
+
+
+def _inbox() -> dict[str, Any]:
+    return {
+        "address": "/ws",
+        "title": "All conversations",
+        "summary": "The latest state of each, those that need a person first. Nothing is replayed.",
+        **_socket(_INBOX, {"type": "object", "properties": {}}),
+    }
+
+
+def _socket(channel: str, query: dict[str, Any]) -> dict[str, Any]:
+    """What the channels have in common."""
+    return {
+        "description": f"UTF-8 JSON text frames, one object each. The subprotocol `{PROTOCOL}` is optional.",
+        "servers": [{"$ref": "#/servers/local"}, {"$ref": "#/servers/public"}],
+        "messages": {d.name: {"$ref": f"#/components/messages/{d.name}"} for d in _frames(channel)},
+        "bindings": {"ws": {"method": "GET", "query": query, "bindingVersion": "0.1.0"}},
     }
 
 
@@ -116,34 +138,49 @@ def _parameter(type_: str, description: str, **more: Any) -> dict[str, Any]:
 
 def _operations() -> dict[str, Any]:
     return {
-        "sendFrame": {
-            "action": "send",
-            "title": "Frames out",
-            "summary": "Events of the log, and control frames about the connection.",
-            "channel": _channel_ref(),
-            "messages": _message_refs("event", "control"),
-        },
-        "receiveCommand": {
-            "action": "receive",
-            "title": "Commands in",
-            "summary": "What a client asks for; each gets exactly one `ok` or `error`.",
-            "channel": _channel_ref(),
-            "messages": _message_refs("command"),
-            "reply": {"channel": _channel_ref(), "messages": [_message_ref("Ok"), _message_ref("Error")]},
-        },
+        "sendFrame": _frames_out(
+            _CONVERSATION, "Frames out", "Events of the log, and control frames about the connection."
+        ),
+        "receiveCommand": _commands_in(_CONVERSATION, "Commands in"),
+        "sendInboxFrame": _frames_out(
+            _INBOX, "Frames out of the inbox", "Pages of conversations, and each that is another by now."
+        ),
+        "receiveInboxCommand": _commands_in(_INBOX, "Commands into the inbox"),
     }
 
 
-def _channel_ref() -> dict[str, Any]:
-    return {"$ref": f"#/channels/{_CHANNEL}"}
+def _frames_out(channel: str, title: str, summary: str) -> dict[str, Any]:
+    return {
+        "action": "send",
+        "title": title,
+        "summary": summary,
+        "channel": _channel_ref(channel),
+        "messages": _message_refs(channel, "event", "control"),
+    }
 
 
-def _message_refs(*kinds: Kind) -> list[dict[str, Any]]:
-    return [_message_ref(d.name) for d in definitions() if d.kind in kinds]
+def _commands_in(channel: str, title: str) -> dict[str, Any]:
+    answers = [_message_ref(channel, "Ok"), _message_ref(channel, "Error")]
+    return {
+        "action": "receive",
+        "title": title,
+        "summary": "What a client asks for; each gets exactly one `ok` or `error`.",
+        "channel": _channel_ref(channel),
+        "messages": _message_refs(channel, "command"),
+        "reply": {"channel": _channel_ref(channel), "messages": answers},
+    }
 
 
-def _message_ref(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/channels/{_CHANNEL}/messages/{name}"}
+def _channel_ref(channel: str) -> dict[str, Any]:
+    return {"$ref": f"#/channels/{channel}"}
+
+
+def _message_refs(channel: str, *kinds: Kind) -> list[dict[str, Any]]:
+    return [_message_ref(channel, d.name) for d in _frames(channel) if d.kind in kinds]
+
+
+def _message_ref(channel: str, name: str) -> dict[str, Any]:
+    return {"$ref": f"#/channels/{channel}/messages/{name}"}
 
 
 def _message(definition: Definition) -> dict[str, Any]:
@@ -157,8 +194,12 @@ def _message(definition: Definition) -> dict[str, Any]:
     }
 
 
-def _frames() -> list[Definition]:
-    return [d for d in definitions() if d.kind in ("event", "control", "command")]
+def _frames(channel: str | None = None) -> list[Definition]:
+    """Frames that go over a channel, or over any."""
+    frames = [d for d in definitions() if d.kind in ("event", "control", "command")]
+    if channel == _INBOX:
+        return [d for d in frames if d.name in _IN_INBOX]
+    return frames if channel is None else [d for d in frames if d.name not in _OF_INBOX]
 
 
 def _schemas() -> dict[str, Any]:
