@@ -62,12 +62,13 @@ export class ConnectionRefused extends HermesError {
 
 /**
  * The events of a run can no longer be told one by one: `snapshot` is how things are now, and the conversation's
- * `state` is that. `reason` is as in `hello.resume`: `epoch_changed`, `gap` or `ahead`.
+ * `state` is that. `reason` is as in `hello.resume` (`epoch_changed`, `gap`, `ahead`), or `over`: the command was a
+ * repeated one, and its run had ended before this client came.
  */
 export class Resynchronized extends HermesError {
   /** @param {SnapshotState} snapshot @param {string} [reason] */
   constructor(snapshot, reason) {
-    super(`the log cannot be resumed (${reason ?? "snapshot"}); a snapshot takes its place`);
+    super(`the events of this run can no longer be told one by one (${reason ?? "snapshot"})`);
     this.snapshot = snapshot;
     this.reason = reason;
   }
@@ -753,6 +754,7 @@ class Link {
    * @param {boolean} [violated]
    */
   #lost(why, violated = false) {
+    if (this.failure) return;
     const failing = violated || (why.code !== undefined && why.code >= 4500);
     const lasted = this.#liveAt > 0 && (!failing || Date.now() - this.#liveAt > this.#backoff.mostMs);
     if (lasted || this.#owner.progress() !== this.#progress) {
@@ -822,8 +824,9 @@ class Link {
     else this.#lost({ reason: this.#phase === "opening" ? "no answer in time" : "nothing was heard for too long" });
   };
 
-  /** The network is back: do not wait any longer than the server wished. */
+  /** The network is back: do not wait any longer than the server wished, and see whether the line has outlived it. */
   #hurry = () => {
+    if (this.flowing) return this.#probe();
     if (this.#pause === undefined) return;
     clearTimeout(this.#pause);
     this.#pause = setTimeout(() => this.#connect(), Math.max(0, this.#notBefore - Date.now()));
@@ -832,9 +835,20 @@ class Link {
   /** The page is looked at again: timers may have slept. */
   #look = () => {
     if (globalThis.document.visibilityState !== "visible") return;
-    if (this.#pause !== undefined) this.#hurry();
-    else this.#check();
+    if (this.#pause === undefined) this.#check();
+    this.#hurry();
   };
+
+  /** Is anybody there? Who does not answer as soon as one who is called anew would is not. */
+  #probe() {
+    const asked = Date.now();
+    this.say({ type: "ping" });
+    clearTimeout(this.#patience);
+    this.#patience = setTimeout(() => {
+      if (this.#heardAt >= asked) this.#check();
+      else this.#lost({ reason: "no answer in time" });
+    }, this.#settings.openTimeoutMs);
+  }
 
   /** @param {Connection} connection */
   #tell(connection) {
@@ -874,6 +888,7 @@ class FollowedRun {
   /** @type {Deferred<string>} */ #id = new Deferred();
   /** @type {Deferred<RunEnded>} */ #done = new Deferred();
   /** @type {string | undefined} */ #run_id;
+  heard = false;
   over = false;
 
   /** @param {string} command_id of the command that starts it */
@@ -899,6 +914,7 @@ class FollowedRun {
     if (this.over || !("run_id" in event)) return;
     if (this.#run_id === undefined) return void this.#early.push(event);
     if (event.run_id !== this.#run_id) return;
+    this.heard = true;
     this.#stream.push(event);
     if (event.type !== "run.completed" && event.type !== "run.failed" && event.type !== "run.cancelled") return;
     this.over = true;
@@ -1165,6 +1181,7 @@ export class Conversation extends Connected {
   /** @type {number | null} */ #position = null;
   /** @type {string | null} */ #epoch = null;
   #live = false;
+  /** Whether `state` is of the whole log. */ #whole = false;
   #snapshotDue = false;
   #stateDue = false;
   #listeners;
@@ -1254,10 +1271,18 @@ export class Conversation extends Connected {
     const run = new FollowedRun(id);
     this.#runs.add(run);
     this.send({ ...command, id }).then(
-      (ok) => this.#settle(run, () => run.begun(ok)),
+      (ok) => this.#settle(run, () => this.#begun(run, ok)),
       (failure) => this.#settle(run, () => run.fail(failure)),
     );
     return run;
+  }
+
+  /** @param {FollowedRun} run @param {Ok} ok */
+  #begun(run, ok) {
+    const { run: active, queue } = this.state;
+    run.begun(ok);
+    const known = !this.#whole || this.seq < ok.at || run.heard || [active, ...queue].some((one) => one?.run_id === ok.run_id);
+    if (ok.duplicate && !known) run.fail(new Resynchronized(this.state, "over"));
   }
 
   /** Change how a run stands, and forget it once it is over. @param {FollowedRun} run @param {() => void} change */
@@ -1373,6 +1398,7 @@ export class Conversation extends Connected {
   /** @param {number} position everything up to it is not told */
   #begin(position) {
     this.#position = position;
+    this.#whole = position === 0;
     this.#fold.apply({ type: "skipped", from: 1, to: position, reason: "filtered" });
   }
 
@@ -1394,6 +1420,7 @@ export class Conversation extends Connected {
     const { hello } = this.#link;
     this.#snapshotDue = false;
     this.#fold = new Fold(snapshot);
+    this.#whole = true;
     this.#position = snapshot.at;
     this.#epoch = hello?.epoch ?? null;
     for (const stream of this.#streams) stream.push(snapshot);

@@ -261,6 +261,24 @@ describe("coming back", () => {
     assert.equal(sockets.length, 2);
   });
 
+  it("asks whether the line has outlived a network that was gone", async () => {
+    const network = new EventTarget();
+    globalThis.addEventListener = network.addEventListener.bind(network);
+    const talk = await live(4, {}, { openTimeoutMs: 1000 });
+    delete globalThis.addEventListener;
+    await pass(10);
+    network.dispatchEvent(new Event("online"));
+    assert.deepEqual(talk.line().commands, [{ type: "ping" }]);
+    await pass(500);
+    await talk.line().say({ type: "ok", id: null, at: 4, head: 4 });
+    await pass(500);
+    assert.equal(talk.conversation.connection.status, "live");
+    await pass(10);
+    network.dispatchEvent(new Event("online"));
+    await pass(1000);
+    assert.equal(talk.conversation.connection.reason, "no answer in time");
+  });
+
   it("looks at the line when the page is looked at again: a timer may have slept", async () => {
     const page = Object.assign(new EventTarget(), { visibilityState: "hidden" });
     globalThis.document = page;

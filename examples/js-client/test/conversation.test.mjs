@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it, mock } from "node:test";
 import { CommandRefused, Resynchronized } from "../hermes-ws.js";
-import { asked, collected, completed, created, live, pass, pinged, reconnected, replay, resolved, scripted, settled, snapshot, started } from "./scripted.mjs";
+import { asked, collected, completed, created, hello, live, pass, pinged, reconnected, replay, resolved, scripted, settled, snapshot, started } from "./scripted.mjs";
 
 afterEach(() => mock.timers.reset());
 
@@ -178,6 +178,29 @@ describe("a run", () => {
     assert.deepEqual([error.reason, error.snapshot], ["gap", talk.conversation.state]);
     assert.equal(told.length, 1, "what was told before is delivered");
     await assert.rejects(run.done, Resynchronized);
+  });
+
+  it("of a command that was given before, which had ended before we came, is over: there is nothing to wait for", async () => {
+    const { talk, run, told, command } = await begin();
+    await talk.line().ok(command, { run_id: "r", at: 1, duplicate: true });
+    assert.equal((await told.end).reason, "over");
+    await assert.rejects(run.done, Resynchronized);
+  });
+
+  it("of a command that was given before is told from now on, where it goes on or is only to be told", async () => {
+    const going = { run_id: "r", status: "running" };
+    const waiting = { run_id: "r", position: 1 };
+    const cases = [[{ run: going }, 1], [{ queue: [waiting] }, 1], [{}, 2], [{}, 1, { from: "now" }]];
+    for (const [state, at, conversation] of cases) {
+      const { client, line } = scripted();
+      const run = client.conversation("demo", conversation).run("hi", { id: "mine" });
+      await settled();
+      const lines = conversation ? [hello(1, { mode: "live", from: 2, to: 1 }), { type: "live", at: 1 }] : snapshot(1, state);
+      await line().say(...lines);
+      await line().ok(line().commands[0], { run_id: "r", at, duplicate: true });
+      await line().say(completed(2, "r"));
+      assert.equal((await run.done).seq, 2);
+    }
   });
 
   it("that was refused throws; nobody has to look at all the places where it does", async () => {
