@@ -73,29 +73,34 @@ class LogStreams:
 
     async def _of_this(self, conversation: Conversation, cursor: LogCursor) -> AsyncGenerator[bytes]:
         """As long as this object is the conversation."""
-        readers, silence_s = self._readers, self._readers.heartbeat_s
+        silence_s = self._readers.heartbeat_s
         beat_at = conversation.uptime() + silence_s
         with conversation.followed():
             while not conversation.dead:
-                chunk = await cursor.next(
-                    conversation, conversation.committed, limit=readers.page_events, max_bytes=readers.chunk_bytes
-                )
-                if chunk is not None and chunk.frames:
-                    yield self._rendered(conversation.tail, chunk)
-                    beat_at = conversation.uptime() + silence_s
-                elif conversation.uptime() >= beat_at:
-                    yield b"".join([*map(_message, cursor.flushed()), KEEPALIVE])
+                messages = await self._next(conversation, cursor)
+                if not messages and conversation.uptime() >= beat_at:
+                    messages = b"".join([*map(_message, cursor.flushed()), KEEPALIVE])
+                if messages:
+                    yield messages
                     beat_at = conversation.uptime() + silence_s
                 elif cursor.at >= conversation.committed:
                     await conversation.wait_beyond(cursor.at, beat_at - conversation.uptime())
 
-    def _rendered(self, tail: Tail, chunk: Chunk) -> bytes:
-        """The chunk as messages. Who is at the newest place of a conversation gets what the one before it got."""
+    async def _next(self, conversation: Conversation, cursor: LogCursor) -> bytes:
+        """What follows, as messages. Who comes to the newest place of a conversation gets what the one before it
+        got."""
+        readers, tail = self._readers, conversation.tail
+        chunk = await cursor.next(
+            conversation, conversation.committed, limit=readers.page_events, max_bytes=readers.chunk_bytes
+        )
+        if chunk is None:
+            return b""
         known = self._newest.get(tail)
         if known is not None and known[0] is chunk:
             return known[1]
         messages = b"".join(map(_message, chunk.frames))
-        self._newest[tail] = (chunk, messages)
+        if messages and chunk.to == tail.head:
+            self._newest[tail] = (chunk, messages)
         return messages
 
 

@@ -17,7 +17,7 @@ from hermes_ws.protocol import events as ev
 from hermes_ws.protocol.commands import ConversationConfigure, RunStart
 from hermes_ws.routes import runs
 from hermes_ws.routes.context import Api
-from hermes_ws.routes.streams import KEEPALIVE, EventStream, unless_gone
+from hermes_ws.routes.streams import KEEPALIVE, Cut, EventStream, unless_gone
 from hermes_ws.runtime.conversation import Conversation
 from tests.runtime.conftest import ME, GatedStore, follow, send, until
 from tests.runtime.conftest import runtime as runtime
@@ -167,6 +167,15 @@ async def test_frames_that_fail_are_closed_and_the_failure_is_told() -> None:
         await EventStream(frames.all(), stall_s=9)(line.scope, line.receive, line.send)
     assert frames.closed
     assert not line.complete
+
+
+async def test_frames_that_say_that_they_are_cut_leave_the_answer_without_an_end() -> None:
+    async def cut() -> None:
+        raise Cut("no more")
+
+    line, frames = Line(), Frames(b"one", then=cut)
+    await EventStream(frames.all(), stall_s=9)(line.scope, line.receive, line.send)
+    assert (line.body, line.complete, frames.closed) == (b"one", False, True)
 
 
 # -- work that somebody waits for ----------------------------------------------------------------------

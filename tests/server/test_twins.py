@@ -346,3 +346,59 @@ async def test_a_long_poll_returns_when_the_server_goes_down(make_server: MakeSe
     assert (page["events"], page["next"]) == ([], head)
     assert await server.exited() == 0
     assert "Traceback" not in server.errors
+
+
+# -- what waits for people ---------------------------------------------------------------------------------
+
+
+async def test_open_interactions_of_all_conversations_come_oldest_first_and_whole(make_server: MakeServer) -> None:
+    server = make_server()
+    assert await server.get("/api/interactions") == {"interactions": [], "next": None}
+    asked: list[Json] = []
+    for script in ("/ask One? | a | b", "/run echo two", "/ask Three?"):
+        conversation = fresh()
+        async with server.socket(conversation) as socket:
+            await socket.ok("run.start", input=script)
+            asked.append({**await socket.asked(), "conversation_id": conversation})
+    listed = await server.get("/api/interactions")
+    assert listed == {"interactions": asked, "next": None}
+    assert {one["kind"] for one in asked} == {"clarify", "approval"}
+    answer = {asked[0]["questions"][0]["id"]: "a"}
+    reply = {"type": "interaction.reply", "interaction_id": asked[0]["interaction_id"], "answers": answer}
+    assert (await server.post(asked[0]["conversation_id"], reply))["type"] == "ok"
+    assert (await server.get("/api/interactions"))["interactions"] == asked[1:]
+    async with server.http() as http:
+        await http.delete(at(asked[1]["conversation_id"]))
+    assert (await server.get("/api/interactions"))["interactions"] == asked[2:]
+
+
+async def test_open_interactions_come_in_pages(make_server: MakeServer) -> None:
+    server = make_server(settings="[limits]\npage_interactions = 3\n")
+    names = [fresh() for _ in range(7)]
+    for name in names:
+        async with server.socket(name) as socket:
+            await socket.ok("run.start", input="/ask Well?")
+            await socket.asked()
+    for limit, sizes in ((10**9, [3, 3, 1]), (2, [2, 2, 2, 1])):
+        pages: list[list[str]] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = await server.get("/api/interactions", limit=limit, **cursor)
+            pages.append([one["conversation_id"] for one in page["interactions"]])
+            if page["next"] is None:
+                break
+            cursor = {"cursor": page["next"]}
+        assert [len(page) for page in pages] == sizes
+        assert [name for page in pages for name in page] == names
+    async with server.http() as http:
+        answer = await http.get("/api/interactions", params={"cursor": "nonsense"})
+        assert answer.status_code == 400
+        assert "cursor" in answer.json()["message"]
+
+
+async def test_open_interactions_are_for_keys_and_not_for_tickets(server: Server) -> None:
+    conversation = await spoken(server)
+    async with server.http() as http:
+        ticket = (await http.post("/api/tickets", json={"conversation": conversation})).json()["ticket"]
+    async with server.http(key="") as stranger:
+        assert (await stranger.get("/api/interactions", params={"ticket": ticket})).status_code == 401
