@@ -43,6 +43,7 @@ class Tab:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.trouble: list[str] = []
+        page.set_default_timeout(1000 * PATIENCE_S)
         page.on("console", lambda said: self.trouble.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.trouble.append(str(error)))
 

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.tab import LONGEST_TASK_MS, eventually, expect, snapshot, wanted
+from tests.conftest import MakeServer
+from tests.mcp.conftest import official, official_process
+from tests.mcp.desk import AUTO, LOCAL, call, crm
+from tests.mcp.running import OfficialServer
 from tests.wire import Server, fresh, soon
 
 if TYPE_CHECKING:
     from tests.browser.conftest import NewTab
+
+__all__ = ["official", "official_process"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -34,7 +40,7 @@ async def test_a_whole_run_is_shown_as_the_server_has_it(server: Server, new_tab
     await expect(tab.question).to_contain_text("Which?")
     await tab.picture("choice")
     await tab.press("blue")
-    await tab.question.get_by_label("answer").fill("because")
+    await tab.question.get_by_label("Answer").fill("because")
     await tab.picture("question")
     await tab.press("Answer")
     await expect(tab.answer).to_have_text(" ".join(map(str, range(300))) + " ")
@@ -66,7 +72,7 @@ async def test_each_option_shows_the_rule_it_would_remember_and_a_refusal_is_tol
     await expect(always).to_contain_text('builtin:terminal {"command":"date"}')
     await tab.press("Deny")
     await expect(tab.card("Terminal")).to_contain_text("denied")
-    await expect(tab.card("Terminal")).to_contain_text("answered deny by owner")
+    await expect(tab.card("Terminal")).to_contain_text("answered deny by you")
     await expect(tab.question).to_have_count(0)
 
 
@@ -140,6 +146,27 @@ async def test_a_tool_of_the_page_is_executed_in_the_page(server: Server, new_ta
     assert json.loads(output or "")["title"] == f"hermes-ws · {conversation}"
 
 
+async def test_a_form_is_filled_in_or_declined(
+    make_server: MakeServer, official: OfficialServer, new_tab: NewTab
+) -> None:
+    server, tab, conversation = make_server(settings=LOCAL), await new_tab(), fresh()
+    config = {"mcp_servers": {"crm": crm(official)}, **AUTO}
+    await server.post(conversation, {"type": "conversation.configure", "config": config})
+    await tab.open(server.url, server.key, conversation)
+    await tab.say(f"{call('ask_name')}\n{call('ask_name')}")
+    await tab.question.get_by_role("button", name="Send").click()
+    await expect(tab.notice).to_contain_text("name")
+    await tab.question.get_by_label("name").fill("Ada")
+    await tab.question.get_by_label("age").fill("36")
+    await tab.question.get_by_label("newsletter").check()
+    await tab.picture("form")
+    await tab.question.get_by_role("button", name="Send").click()
+    output = tab.page.locator("main > .tool_call [data-slot=output]").first
+    await expect(output).to_have_text("Hello Ada, aged 36, newsletter: True")
+    await tab.press("Decline")
+    await tab.is_idle()
+
+
 async def test_a_run_that_fails_says_why_until_the_next_one_begins(server: Server, new_tab: NewTab) -> None:
     tab = await new_tab()
     await tab.open(server.url, server.key, fresh())
@@ -169,8 +196,9 @@ async def test_two_tabs_see_the_same_and_the_one_that_answers_first_is_the_one_t
     for tab in (one, other):
         await expect(tab.question).to_be_visible()
     await other.press("Allow once")
+    await expect(one.card("Terminal")).to_contain_text("answered once by owner")
+    await expect(other.card("Terminal")).to_contain_text("answered once by you")
     for tab in (one, other):
-        await expect(tab.card("Terminal")).to_contain_text("answered once by owner")
         await expect(tab.question).to_have_count(0)
         await tab.is_idle()
         await expect(tab.notice).to_be_empty()

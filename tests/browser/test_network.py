@@ -145,8 +145,9 @@ async def test_an_answer_that_comes_too_late_is_no_error_and_shows_whose_counts(
         await other.press("Allow once")
         await one.is_idle()
         network.passing.set()
+        await expect(one.card("Terminal")).to_contain_text("answered deny by you")
+        await expect(other.card("Terminal")).to_contain_text("answered deny by owner")
         for tab in (one, other):
-            await expect(tab.card("Terminal")).to_contain_text("answered deny by owner")
             await expect(tab.question).to_have_count(0)
             await expect(tab.notice).to_be_empty()
         assert await one.shown() == await other.shown() == wanted(await snapshot(server, conversation))
