@@ -18,11 +18,10 @@
 
 /**
  * @import {
- *   ApprovalRule, ClientTool, ClientUpdate, Command, ContentPart, ConversationSummary, Error as ErrorFrame, Event, Hello,
- *   InboxChanged, InboxPage, InboxRemoved, Input, InteractionKind, InteractionReply, InteractionRequested, Item,
- *   MessageItem, Ok, OpenInteraction, QueuedRun, ReasoningItem, RunCancelled, RunCompleted, RunFailed, RunRetry,
- *   RunStart, RunSteer, RunStop, RunSummary, ServerFrame, Skipped, Snapshot, SnapshotState, ToolCallItem,
- *   ToolDescription, Usage,
+ *   ApprovalRule, ClientTool, ClientUpdate, Command, ContentPart, ConversationSummary, Error as ErrorFrame, Event,
+ *   Hello, InboxPage, Input, InteractionKind, InteractionReply, InteractionRequested, Item, MessageItem, Ok,
+ *   OpenInteraction, QueuedRun, ReasoningItem, RunCancelled, RunCompleted, RunFailed, RunRetry, RunStart, RunSteer,
+ *   RunStop, RunSummary, ServerFrame, Skipped, Snapshot, SnapshotState, ToolCallItem, ToolDescription, Usage,
  * } from "../../schemas/frames.d.ts"
  */
 
@@ -176,7 +175,9 @@ export class Fold {
         state.config_version = e.version;
         return;
       case "run.queued":
-        state.queue = numbered(state.queue.toSpliced(e.position - 1, 0, pick(e, ["run_id", "input", "position", "by"])));
+        state.queue = [...state.queue];
+        state.queue.splice(e.position - 1, 0, pick(e, ["run_id", "input", "position", "by"]));
+        state.queue = numbered(state.queue);
         return;
       case "run.started":
         state.queue = without(state.queue, e.run_id);
@@ -387,11 +388,9 @@ function assistant({ item_id, run_id }) {
 class Stream {
   /** @type {T[]} */ #kept = [];
   #taken = 0;
-  /** @type {{ resolve: (result: IteratorResult<T, undefined>) => void, reject: (reason: Error) => void }[]} */
-  #takers = [];
+  /** @type {Deferred<void> | null} */ #news = null;
+  /** @type {{ failure?: Error } | null} */ #end = null;
   /** @type {(stream: Stream<T>) => void} */ #onClose;
-  #ended = false;
-  /** @type {Error | undefined} */ #failure;
 
   /** @param {(stream: Stream<T>) => void} [onClose] called when nobody takes any more */
   constructor(onClose = () => {}) {
@@ -400,21 +399,15 @@ class Stream {
 
   /** @param {T} value */
   push(value) {
-    if (this.#ended) return;
-    const taker = this.#takers.shift();
-    if (taker) taker.resolve({ done: false, value });
-    else this.#kept.push(value);
+    if (this.#end) return;
+    this.#kept.push(value);
+    this.#wake();
   }
 
-  /** Nothing more will come: what is kept is still delivered, then `failure` is thrown if there is one. @param {Error} [failure] */
+  /** Nothing more will come: what is kept is still delivered, then `failure` is thrown. @param {Error} [failure] */
   end(failure) {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#failure = failure;
-    for (const taker of this.#takers.splice(0)) {
-      if (failure) taker.reject(failure);
-      else taker.resolve({ done: true, value: undefined });
-    }
+    this.#end ??= { failure };
+    this.#wake();
   }
 
   [Symbol.asyncIterator]() {
@@ -423,9 +416,9 @@ class Stream {
 
   /** @returns {Promise<IteratorResult<T, undefined>>} */
   async next() {
+    while (this.#taken === this.#kept.length && !this.#end) await (this.#news ??= new Deferred()).promise;
     if (this.#taken < this.#kept.length) return { done: false, value: this.#take() };
-    if (!this.#ended) return new Promise((resolve, reject) => this.#takers.push({ resolve, reject }));
-    if (this.#failure) throw this.#failure;
+    if (this.#end?.failure) throw this.#end.failure;
     return { done: true, value: undefined };
   }
 
@@ -433,12 +426,18 @@ class Stream {
   async return() {
     this.#kept = [];
     this.#taken = 0;
-    this.end();
-    this.#failure = undefined;
+    this.#end = {};
+    this.#wake();
     this.#onClose(this);
     return { done: true, value: undefined };
   }
 
+  #wake() {
+    this.#news?.resolve();
+    this.#news = null;
+  }
+
+  /** What was taken is let go of in large pieces: a consumer that lags costs no more than one that does not. */
   #take() {
     const value = /** @type {T} */ (this.#kept[this.#taken++]);
     if (this.#taken >= 1000 || this.#taken === this.#kept.length) {
@@ -529,15 +528,18 @@ export class Backoff {
 /**
  * How things stand with the line. `waiting`: for the next attempt, in `retry_in_ms`; `code` and `reason` say why it is
  * down. `closed`: for good.
- * @typedef {{ status: "connecting" | "live" | "waiting" | "closed", retry_in_ms?: number, code?: number, reason?: string }} Connection
+ * @typedef {object} Connection
+ * @property {"connecting" | "live" | "waiting" | "closed"} status
+ * @property {number} [retry_in_ms]
+ * @property {number} [code] of the close
+ * @property {string} [reason]
  */
 
 /**
  * What a link is for: a conversation, or the inbox.
  * @typedef {object} LinkOwner
- * @property {(anew: boolean) => { conversation: string | null, path: string, query: URLSearchParams }} address where to connect
- *   now; `anew`: resuming has led nowhere
- * @property {(hello: Hello) => boolean} begin the server said hello; true: commands may go out, false: not before `flow()`
+ * @property {(anew: boolean) => Address} address where to connect now; `anew`: resuming has led nowhere
+ * @property {(hello: Hello) => boolean} begin the server said hello; true: commands may go out, false: after `flow()`
  * @property {(frame: ServerFrame) => void} take a frame that is not about commands; throws what `must` throws
  * @property {() => ClientUpdate} introduction what goes out first on every line
  * @property {(answer: Ok | ErrorFrame) => void} stray an answer to a command that does not wait for one
@@ -546,6 +548,7 @@ export class Backoff {
  * @property {(failure: HermesError) => void} ended there will be no further line
  */
 
+/** @typedef {{ conversation: string | null, path: string, query: URLSearchParams }} Address */
 /** @typedef {{ text: string, ok: Deferred<Ok>, sent: boolean, until: number, timer?: Timer }} Unanswered */
 /** @typedef {ReturnType<typeof setTimeout>} Timer */
 
@@ -598,7 +601,7 @@ class Link {
   async send(command) {
     if (this.failure) throw this.failure;
     const id = command.id ?? uuid();
-    if (this.#unanswered.has(id)) throw new TypeError(`the command ${id} has no answer yet; ids are for one command each`);
+    if (this.#unanswered.has(id)) throw new TypeError(`the command ${id} has no answer yet: ids are for one each`);
     const text = JSON.stringify({ ...command, id });
     /** @type {Unanswered} */
     const unanswered = { text, ok: new Deferred(), sent: false, until: Date.now() + REFUSED_FOR_MS };
@@ -695,7 +698,8 @@ class Link {
   /** @param {string} url */
   #open(url) {
     const { WebSocket, key } = this.#settings;
-    const socket = new WebSocket(url, key === undefined ? ["hermes.v1"] : ["hermes.v1", `hermes.bearer.${base64url(key)}`]);
+    const credentials = key === undefined ? [] : [`hermes.bearer.${base64url(key)}`];
+    const socket = new WebSocket(url, ["hermes.v1", ...credentials]);
     this.#socket = socket;
     socket.onmessage = (event) => this.#message(event.data);
     socket.onclose = (event) => this.#closed(event.code, event.reason);
@@ -957,13 +961,21 @@ class FollowedRun {
 /** Nobody waits for the result, and the log says why. */
 const SETTLED = ["interaction_resolved", "interaction_expired", "interaction_not_found", "not_permitted"];
 
+/** So long, at most, a call waits for a tool that is not offered yet. */
+const OFFERED_WITHIN_MS = 10_000;
+/** What endpoints of models take as the name of a function. */
+const TOOL_NAME = /^[A-Za-z0-9_-]{1,64}$/;
+
 /**
  * What one client executes in one conversation. A call may be told of again, after a reconnect or in a snapshot: what
  * was begun is remembered, for all conversation objects of a client.
  */
 class Tools {
   /** @type {Map<string, { tool: ClientTool, handler: ToolHandler, idempotent: boolean }>} */ #offers = new Map();
-  /** Calls that were seen, and what aborts the handler. @type {Map<string, AbortController>} */ #calls = new Map();
+  /** Calls that were begun, and what aborts the handler while it runs. @type {Map<string, AbortController | null>} */
+  #calls = new Map();
+  /** Calls of tools that are not offered, and what gives them up. @type {Map<InteractionRequested, Timer>} */
+  #early = new Map();
   #conversation;
   #shared;
 
@@ -982,10 +994,14 @@ class Tools {
   offer(tool, handler, idempotent) {
     const offer = { tool, handler, idempotent };
     this.#offers.set(tool.name, offer);
+    for (const asked of [...this.#early.keys()]) if (asked.tool?.name === tool.name) void this.#execute(asked);
     return () => this.#offers.get(tool.name) === offer && this.#offers.delete(tool.name);
   }
 
-  /** A line begins: what was asked up to its head, if it is the first, an earlier life of this client may have done. @param {Hello} hello */
+  /**
+   * A line begins: what was asked before the first one, an earlier life of this client may have done.
+   * @param {Hello} hello
+   */
   met({ conversation_id, epoch, head }) {
     if (conversation_id === null) return;
     const begun = this.#shared.begun.get(conversation_id);
@@ -994,25 +1010,36 @@ class Tools {
   }
 
   /** An interaction is open: execute it, if it is for us and was not begun yet. @param {InteractionRequested} asked */
-  async requested(asked) {
-    const { hello, id } = this.#conversation;
-    const { interaction_id, owner, tool } = asked;
-    const ours = owner?.principal === hello?.principal && owner?.client_id === this.#shared.settings.clientId;
-    if (asked.kind !== "client_tool" || !ours || !tool || this.#calls.has(interaction_id)) return;
+  requested(asked) {
+    const { kind, owner, tool, interaction_id } = asked;
+    const { clientId } = this.#shared.settings;
+    const ours = owner?.principal === this.#conversation.hello?.principal && owner?.client_id === clientId;
+    if (kind !== "client_tool" || !tool || !owner || !ours || this.#calls.has(interaction_id)) return;
+    if (this.#offers.has(tool.name)) return void this.#execute(asked);
+    const wait_ms = Math.min(owner.grace_ms, OFFERED_WITHIN_MS); // a page that comes back may offer it in a moment
+    this.#early.set(asked, setTimeout(() => this.#execute(asked), wait_ms));
+  }
+
+  /** @param {InteractionRequested} asked */
+  async #execute(asked) {
+    const { interaction_id, tool, seq } = asked;
     const call = new AbortController();
-    this.#calls.set(interaction_id, call);
-    const offer = this.#offers.get(tool.name);
     const known = this.#shared.executed.has(interaction_id);
-    const earlier = asked.seq <= (this.#shared.begun.get(id)?.head ?? 0);
+    const earlier = seq <= (this.#shared.begun.get(this.#conversation.id)?.head ?? 0);
+    clearTimeout(this.#early.get(asked));
+    this.#early.delete(asked);
+    this.#calls.set(interaction_id, call);
     this.#shared.executed.add(interaction_id);
-    if (!offer) await this.#answer(asked, failed(`The client does not execute ${tool.name} any more.`));
-    else if (known || (earlier && !offer.idempotent)) {
-      await this.#answer(asked, failed("The client was restarted while it executed this."));
-    } else {
-      const { signal } = call;
-      const result = await outcome(() => offer.handler(tool.arguments, { signal, interaction: asked, conversation: this.#conversation }));
-      if (!signal.aborted) await this.#answer(asked, result);
+    const offer = this.#offers.get(tool?.name ?? "");
+    if (!offer) return this.#answer(asked, failed(`The client does not execute ${tool?.name}.`));
+    if (known || (earlier && !offer.idempotent)) {
+      return this.#answer(asked, failed("The client was restarted while it executed this."));
     }
+    const context = { signal: call.signal, interaction: asked, conversation: this.#conversation };
+    const result = await outcome(() => offer.handler(tool?.arguments, context));
+    if (call.signal.aborted) return;
+    this.#calls.set(interaction_id, null);
+    await this.#answer(asked, result);
   }
 
   /** @param {InteractionRequested} asked @param {ToolResult} content */
@@ -1030,15 +1057,22 @@ class Tools {
   settled(interaction_id) {
     this.#calls.get(interaction_id)?.abort();
     this.#calls.delete(interaction_id);
+    for (const [asked, timer] of this.#early) {
+      if (asked.interaction_id !== interaction_id) continue;
+      clearTimeout(timer);
+      this.#early.delete(asked);
+    }
   }
 
   /** A snapshot took the place of events: what is not open in it is settled. @param {Fold} fold */
   compare(fold) {
-    for (const id of this.#calls.keys()) if (!fold.isAsked(id)) this.settled(id);
+    const known = [...this.#calls.keys(), ...[...this.#early.keys()].map((asked) => asked.interaction_id)];
+    for (const id of known) if (!fold.isAsked(id)) this.settled(id);
   }
 
   close() {
-    for (const call of this.#calls.values()) call.abort();
+    for (const call of this.#calls.values()) call?.abort();
+    for (const timer of this.#early.values()) clearTimeout(timer);
   }
 }
 
@@ -1052,8 +1086,8 @@ async function outcome(handler) {
   try {
     const result = await handler();
     if (typeof result === "string") return { output: result };
-    const whole = typeof result === "object" && result !== null && "output" in result && typeof result.output === "string";
-    return whole ? /** @type {ToolResult} */ (result) : { output: JSON.stringify(result) ?? "" };
+    const { output } = /** @type {Partial<ToolResult>} */ (result ?? {});
+    return typeof output === "string" ? /** @type {ToolResult} */ (result) : { output: JSON.stringify(result) ?? "" };
   } catch (error) {
     return failed(messageOf(error));
   }
@@ -1061,7 +1095,7 @@ async function outcome(handler) {
 
 // -- a conversation -------------------------------------------------------------------------------------------------
 
-/** @typedef {string | InteractionRequested | OpenInteraction} Asked an interaction, or its id (then no digest goes along) */
+/** An interaction, or its id, without its digest. @typedef {string | InteractionRequested | OpenInteraction} Asked */
 /** @typedef {Omit<InteractionReply, "type" | "interaction_id">} Reply */
 /** @typedef {Event | Snapshot} Update */
 
@@ -1130,10 +1164,11 @@ class Connected {
    * @param {Reply} answer
    */
   reply(interaction, answer) {
-    if (typeof interaction === "string") return this.send({ type: "interaction.reply", interaction_id: interaction, ...answer });
+    const type = "interaction.reply";
+    if (typeof interaction === "string") return this.send({ type, interaction_id: interaction, ...answer });
     const { interaction_id, digest } = interaction;
     const where = "conversation_id" in interaction ? { conversation_id: interaction.conversation_id } : {};
-    return this.send({ type: "interaction.reply", interaction_id, digest, ...where, ...answer });
+    return this.send({ type, interaction_id, digest, ...where, ...answer });
   }
 
   /**
@@ -1151,7 +1186,7 @@ class Connected {
     return this.reply(interaction, { option: "deny", comment });
   }
 
-  /** Answer the one question of a clarify. @param {InteractionRequested | OpenInteraction} interaction @param {unknown} value */
+  /** Answer the one question of a clarify. @param {Exclude<Asked, string>} interaction @param {unknown} value */
   async answer(interaction, value) {
     const question = interaction.questions?.[0];
     if (!question) throw new TypeError("an interaction with a question is needed: one of kind clarify");
@@ -1260,7 +1295,7 @@ export class Conversation extends Connected {
     return this.#follow({ type: "run.start", input, ...options });
   }
 
-  /** Go on where a run ended that failed or was stopped, in a new run; tells that one's events. @param {string} run_id */
+  /** Go on where a run failed or was stopped, in a new run; tells that one's events. @param {string} run_id */
   retry(run_id) {
     return this.#follow({ type: "run.retry", run_id });
   }
@@ -1281,8 +1316,9 @@ export class Conversation extends Connected {
   #begun(run, ok) {
     const { run: active, queue } = this.state;
     run.begun(ok);
-    const known = !this.#whole || this.seq < ok.at || run.heard || [active, ...queue].some((one) => one?.run_id === ok.run_id);
-    if (ok.duplicate && !known) run.fail(new Resynchronized(this.state, "over"));
+    const there = [active, ...queue].some((one) => one?.run_id === ok.run_id);
+    const expected = run.heard || there || this.seq < ok.at || !this.#whole;
+    if (ok.duplicate && !expected) run.fail(new Resynchronized(this.state, "over"));
   }
 
   /** Change how a run stands, and forget it once it is over. @param {FollowedRun} run @param {() => void} change */
@@ -1298,7 +1334,11 @@ export class Conversation extends Connected {
     return this.send({ type: "run.stop", ...which });
   }
 
-  /** Say something to the running agent; it hears it between two steps. @param {string} text @param {Omit<RunSteer, "type" | "text">} [how] */
+  /**
+   * Say something to the running agent; it hears it between two steps.
+   * @param {string} text
+   * @param {Omit<RunSteer, "type" | "text">} [how]
+   */
   steer(text, how = {}) {
     return this.send({ type: "run.steer", text, ...how });
   }
@@ -1338,7 +1378,7 @@ export class Conversation extends Connected {
    * @returns {() => void}
    */
   tool(name, schema, handler, { idempotent = false, description = schema["description"], ...options } = {}) {
-    if (!/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new TypeError(`a tool's name is 1 to 64 of A-Z a-z 0-9 _ -, not ${name}`);
+    if (!TOOL_NAME.test(name)) throw new TypeError(`a tool's name is 1 to 64 of A-Z a-z 0-9 _ -, not ${name}`);
     if (typeof handler !== "function") throw new TypeError(`the tool ${name} needs a function that executes it`);
     const withdraw = this.#tools.offer({ name, description, parameters: schema, ...options }, handler, idempotent);
     this.#introduce();
@@ -1408,11 +1448,13 @@ export class Conversation extends Connected {
     if (frame.type === "snapshot") this.#replace(frame);
     else if ("seq" in frame) this.#event(frame);
     else if (frame.type === "skipped") this.#advance(frame, frame.from, frame.to);
-    else if (frame.type === "heartbeat") must(frame.head === this.#position, `the head is ${frame.head}, but ${this.seq} was told last`);
-    else if (frame.type === "live") {
-      must(frame.at === this.#position, `live at ${frame.at}, but ${this.seq} was told last`);
-      this.#goLive();
-    }
+    else if (frame.type === "heartbeat") this.#complete(frame.head);
+    else if (frame.type === "live") this.#goLive(frame.at);
+  }
+
+  /** The server says that everything up to `head` was told. @param {number} head */
+  #complete(head) {
+    must(head === this.#position, `everything up to ${head} should have been told, but ${this.seq} was the last`);
   }
 
   /** @param {Snapshot} snapshot */
@@ -1454,7 +1496,9 @@ export class Conversation extends Connected {
     this.#stateChanged();
   }
 
-  #goLive() {
+  /** @param {number} head */
+  #goLive(head) {
+    this.#complete(head);
     this.#live = true;
     this.#link.live();
     for (const interaction of [...this.#fold.interactions]) if (this.#live) this.#opened(interaction);
@@ -1465,7 +1509,7 @@ export class Conversation extends Connected {
     if (this.#told.has(interaction.interaction_id)) return;
     this.#told.add(interaction.interaction_id);
     this.#listeners.tell("interaction", interaction);
-    void this.#tools.requested(interaction);
+    this.#tools.requested(interaction);
   }
 
   /** @param {string} interaction_id */
@@ -1489,7 +1533,8 @@ export class Conversation extends Connected {
   /** Without tools it does not matter that nobody wants to know who we are. @param {Ok | ErrorFrame} answer */
   #introductionAnswered(answer) {
     if (answer.type === "ok" || answer.id !== this.#introduced) return;
-    if (answer.retryable) setTimeout(() => answer.id === this.#introduced && this.#introduce(), answer.retry_after_ms ?? 1000);
+    const again = () => answer.id === this.#introduced && this.#introduce();
+    if (answer.retryable) setTimeout(again, answer.retry_after_ms ?? 1000);
     else if (this.#tools.offered.length) report(new CommandRefused(answer));
   }
 
@@ -1599,7 +1644,11 @@ export class Inbox extends Connected {
     return this.send({ type: "run.start", conversation_id, input, ...options });
   }
 
-  /** Stop the active run of a conversation. @param {string} conversation_id @param {Omit<RunStop, "type" | "conversation_id">} [which] */
+  /**
+   * Stop the active run of a conversation, or the one named.
+   * @param {string} conversation_id
+   * @param {Omit<RunStop, "type" | "conversation_id">} [which]
+   */
   stop(conversation_id, which = {}) {
     return this.send({ type: "run.stop", conversation_id, ...which });
   }
@@ -1667,8 +1716,8 @@ function byNeed(one, other) {
  * @property {string} [url] the server's address, `http(s)://host:port/prefix` or the same with `ws(s)`; default: where
  *   this file was loaded from
  * @property {string} [key] goes along as the subprotocol `hermes.bearer.<base64url>`
- * @property {(which: { conversation: string | null }) => Promise<string> | string} [getTicket] asked for a ticket at every
- *   connect, in place of a key
+ * @property {(which: { conversation: string | null }) => Promise<string> | string} [getTicket] asked for a ticket at
+ *   every connect, in place of a key
  * @property {string} [clientId] what others see beside the principal in `by`; default: another for every client object
  * @property {string} [name] for people
  * @property {InteractionKind[]} [interactions] the kinds that this client can answer
@@ -1696,7 +1745,7 @@ function settingsOf(options) {
   const { clientId = uuid(), backoff = {}, random = Math.random } = options;
   /** @type {WebSocketClass | undefined} */
   const WebSocket = options.WebSocket ?? globalThis.WebSocket;
-  if (!WebSocket) throw new TypeError("there is no WebSocket here: give the option WebSocket, such as that of npm's ws");
+  if (!WebSocket) throw new TypeError("there is no WebSocket here: give the option WebSocket, npm's ws for one");
   if (key !== undefined && getTicket) throw new TypeError("key and getTicket exclude each other");
   const url = socketAddress(options.url);
   return { url, key, getTicket, clientId, name, interactions, WebSocket, silenceMs, openTimeoutMs, backoff, random };
@@ -1704,10 +1753,13 @@ function settingsOf(options) {
 
 /** @param {string} [url] @returns {string} the server's address, as it begins that of a socket */
 function socketAddress(url) {
-  const parsed = new URL(url ?? ".", url === undefined ? import.meta.url : globalThis.location?.href);
-  if (!/^(http|ws)s?:$/.test(parsed.protocol)) throw new TypeError(`url: http://127.0.0.1:8642 would be one, not ${parsed}`);
+  const base = url === undefined ? import.meta.url : globalThis.location?.href;
+  const parsed = new URL(url ?? ".", base);
+  if (!/^(http|ws)s?:$/.test(parsed.protocol)) throw new TypeError(`url: http://127.0.0.1:8642 is one, not ${parsed}`);
   return parsed.protocol.replace("http", "ws") + "//" + parsed.host + parsed.pathname.replace(/\/+$/, "");
 }
+
+const CONVERSATION_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
 
 /** A server, and who we are there. */
 export class HermesClient {
@@ -1730,7 +1782,7 @@ export class HermesClient {
    * @param {Beginning} [beginning]
    */
   conversation(id, beginning = {}) {
-    if (!/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/.test(id)) throw new TypeError(`id: letters, digits and ._:- make one, not ${id}`);
+    if (!CONVERSATION_ID.test(id)) throw new TypeError(`id: letters, digits and ._:- make one, not ${id}`);
     for (const open of this.#open) {
       if (open.connection.status === "closed") this.#open.delete(open);
       else if (open instanceof Conversation && open.id === id && id !== "new") return open;

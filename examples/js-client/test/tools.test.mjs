@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it, mock } from "node:test";
-import { asked, live, reconnected, replay, resolved, scripted, settled, snapshot } from "./scripted.mjs";
+import { asked, live, pass, reconnected, replay, resolved, scripted, settled, snapshot } from "./scripted.mjs";
 
 afterEach(() => mock.timers.reset());
 
@@ -181,11 +181,33 @@ describe("tools that the client executes", () => {
     assert.match(replies(talk.line())[0].content.output, /restarted/);
   });
 
-  it("that were withdrawn are answered for", async () => {
+  it("that are not offered are waited for, as long as their client may be gone, and then answered for", async () => {
     const talk = await executing();
     talk.withdraw();
-    await talk.line().say(call(5, "i"));
-    assert.deepEqual(replies(talk.line())[0].content, error("The client does not execute weather any more."));
+    await talk.line().say(call(5, "i", { owner: { grace_ms: 4000 } }), call(6, "j", { owner: { grace_ms: 60_000 } }));
+    await pass(4000);
+    assert.deepEqual(replies(talk.line()), [{ interaction_id: "i", content: error("The client does not execute weather.") }]);
+    await pass(5999);
+    talk.conversation.tool("weather", SCHEMA, ({ city }) => city);
+    await settled();
+    assert.deepEqual(replies(talk.line())[1], { interaction_id: "j", content: { output: "Oslo" } });
+    await pass(60_000);
+    assert.equal(talk.line().commands.length, 2);
+  });
+
+  it("that are not offered are not answered for when nobody waits any more", async () => {
+    const talk = await executing();
+    talk.withdraw();
+    const waiting = (seq, id) => call(seq, id, { owner: { grace_ms: 4000 } });
+    await talk.line().say(waiting(5, "i"), waiting(6, "j"), resolved(7, "i"));
+    await talk.line().end();
+    await pass(100);
+    await talk.line().say(...snapshot(9, {}, { reason: "gap" }));
+    await pass(4000);
+    await talk.line().say(waiting(10, "k"));
+    talk.conversation.close();
+    await pass(4000);
+    assert.deepEqual(talk.sockets.flatMap(({ commands }) => commands), []);
   });
 
   it("learn that nobody waits any more: by an event, by a snapshot, by the end", async () => {
@@ -205,6 +227,18 @@ describe("tools that the client executes", () => {
       await settled();
       assert.deepEqual(talk.line().commands, [], name);
     }
+  });
+
+  it("are not told that nobody waits when it was they who answered", async () => {
+    const talk = await executing();
+    await talk.line().say(call(5, "i"), resolved(6, "i"));
+    await settled();
+    const { signal } = talk.contexts[0];
+    assert.equal(signal.aborted, true, "the answer came from elsewhere, before ours");
+    await talk.line().say(call(7, "j"));
+    await talk.line().say(resolved(8, "j"));
+    talk.conversation.close();
+    assert.equal(talk.contexts[1].signal.aborted, false);
   });
 
   it("take it quietly when somebody else was first", async () => {
