@@ -1693,8 +1693,12 @@ export class Inbox extends Connected {
 
 /** @param {ConversationSummary} one @param {ConversationSummary} other */
 function byNeed(one, other) {
-  const need = Number(other.interactions.length > 0) - Number(one.interactions.length > 0);
-  return need || other.last_event_at - one.last_event_at;
+  return Number(needsPerson(other)) - Number(needsPerson(one)) || other.last_event_at - one.last_event_at;
+}
+
+/** What a client executes is not for a person. @param {ConversationSummary} summary */
+function needsPerson({ interactions }) {
+  return interactions.some(({ kind }) => kind !== "client_tool");
 }
 
 // -- the client -----------------------------------------------------------------------------------------------------

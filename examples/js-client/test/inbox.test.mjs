@@ -43,6 +43,8 @@ describe("the inbox", () => {
     assert.deepEqual(ids(), ["b", "a", "new", "c"]);
     await line().say({ type: "inbox.removed", conversation_id: "b" });
     assert.deepEqual(ids(), ["a", "new", "c"]);
+    await line().say(changed(summary("c", 6, asked(9, "k", { kind: "client_tool" }))));
+    assert.deepEqual(ids(), ["a", "new", "c"], "what a client executes needs no person");
   });
 
   it("has all open interactions, each with its conversation, the one that was asked first comes first", async () => {
