@@ -282,19 +282,20 @@ class Server:
     @asynccontextmanager
     async def socket(
         self,
-        conversation_id: str = "new",
+        conversation_id: str | None = "new",
         *,
         key: str | None = None,
         headers: dict[str, str] | None = None,
         subprotocols: list[str] | None = None,
         **query: Any,
     ) -> AsyncIterator[Socket]:
-        """A socket, with the key in a header unless ``key=""``; ``query`` are its parameters, ``from_`` is ``from``."""
+        """A socket, with the key in a header unless ``key=""``; ``query`` are its parameters, ``from_`` is ``from``.
+        Without a conversation it is the inbox."""
         key = self.key if key is None else key
         credentials = {"Authorization": f"Bearer {key}"} if key else {}
         pairs = "&".join(f"{name.rstrip('_')}={value}" for name, value in query.items())
         async with connect(
-            f"{self.ws}/ws/{conversation_id}?{pairs}",
+            f"{self.ws}/ws{'' if conversation_id is None else f'/{conversation_id}'}?{pairs}",
             additional_headers=credentials | (headers or {}),
             subprotocols=subprotocols,  # type: ignore[arg-type]
             compression=None,

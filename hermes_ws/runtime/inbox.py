@@ -305,7 +305,7 @@ class InboxReader:
             self.control(InboxPage(conversations=[], interactions=[]))
             return
         try:
-            await self._page(cursor or self._next)
+            await self._page(self._next if cursor is None else cursor)
         except ValueError as error:
             raise CommandError("invalid_frame", f"{error}; it is the `next` of a page", path="$.cursor") from None
 

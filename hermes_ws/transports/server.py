@@ -172,7 +172,7 @@ def _log_file(directory: DataDirectory) -> Path:
 
 def runtime_settings(settings: Settings) -> RuntimeSettings:
     """The parts of the configuration that the runtime goes by."""
-    names = ("sessions", "conversations", "readers", "tools", "approvals", "runs", "blobs", "mcp", "clients")
+    names = ("sessions", "conversations", "readers", "inbox", "tools", "approvals", "runs", "blobs", "mcp", "clients")
     return RuntimeSettings(
         operator=operator_servers(settings.mcp_servers),
         agent_terms=agent_terms(settings.agents),

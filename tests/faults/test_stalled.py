@@ -38,8 +38,8 @@ def descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def never_reading(server: Server, conversation: str) -> sockets.socket:
-    """A socket that was accepted, and from which nothing more than that is read."""
+async def never_reading(server: Server, conversation: str | None) -> sockets.socket:
+    """A socket that was accepted, and from which nothing more than that is read; None: the inbox's."""
     loop = asyncio.get_running_loop()
     made = sockets.socket()
     made.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
@@ -48,7 +48,7 @@ async def never_reading(server: Server, conversation: str) -> sockets.socket:
     await loop.sock_connect(made, ("127.0.0.1", server.port))
     key = base64.b64encode(os.urandom(16)).decode()
     request = (
-        f"GET /ws/{conversation}?from=now HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\n"
+        f"GET /ws{'' if conversation is None else f'/{conversation}'}?from=now HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\n"
         f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
         f"Authorization: Bearer {server.key}\r\n\r\n"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.test_inbox import Inbox, answers
 from tests.wire import Server, clean_environment, expect_contiguous, fresh
 
 PROGRAM = """
@@ -134,3 +135,16 @@ async def test_tickets_name_the_place_where_it_is_mounted(mounted: Server) -> No
         mine = await http.get(mounted.url.removesuffix("/agents") + "/")
     assert mine.text == "mine"
     assert grant["url"].startswith("/agents/ws/demo?ticket=")
+
+
+async def test_the_inbox_works_over_a_stock_server(mounted: Server) -> None:
+    async with Inbox.at(mounted) as inbox:
+        started = await inbox.ok("run.start", conversation_id="new", input="/ask go?")
+        conversation = started["conversation_id"]
+        asked = await inbox.asked(conversation)
+        await inbox.ok("interaction.reply", conversation_id=conversation, **answers(asked))
+        await inbox.until(conversation, status="idle")
+        await inbox.ok("inbox.more")
+        assert inbox.told[-2:] == ["inbox.page", "ok"]
+    async with Inbox.at(mounted) as inbox:
+        assert conversation in inbox.lines
