@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import shutil
+from asyncio.subprocess import PIPE
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,6 +17,7 @@ import pytest
 from tests.conftest import MakeServer
 from tests.wire import Json, Server, expect_contiguous, fresh, soon
 
+PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 TALK = "/think hm\n/tool list_files {}\n/say hello"
 
 
@@ -402,3 +408,37 @@ async def test_open_interactions_are_for_keys_and_not_for_tickets(server: Server
         ticket = (await http.post("/api/tickets", json={"conversation": conversation})).json()["ticket"]
     async with server.http(key="") as stranger:
         assert (await stranger.get("/api/interactions", params={"ticket": ticket})).status_code == 401
+
+
+# -- the page that tells of them ---------------------------------------------------------------------------
+
+
+def commands_of_the_page() -> list[str]:
+    """The commands of docs/protocol.md, as they stand there."""
+    section = PAGE.read_text().partition("## HTTP twins\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return [command for block in blocks for command in re.findall(r"^\$ ((?:.*\\\n)*.*)$", block, re.MULTILINE)]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+async def test_the_commands_on_the_page_answer(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server()
+    said: list[str] = []
+    for command in commands_of_the_page():
+        script = command.replace("http://127.0.0.1:8642", server.url)
+        script = script.replace("curl ", "curl --silent --show-error --fail-with-body --max-time 3 ", 1)
+        run = await asyncio.create_subprocess_exec(
+            *("sh", "-c", script), env={**os.environ, "KEY": server.key}, cwd=tmp_path, stdout=PIPE, stderr=PIPE
+        )
+        out, err = await run.communicate()
+        follows_for_ever = " -N " in command
+        assert run.returncode == (28 if follows_for_ever else 0), (script, out, err)
+        said.append(out.decode())
+    assert len(said) == 11
+    assert '"title":"Plans"' in said[2]
+    assert '"type":"message"' in said[3]
+    assert "data: {" in said[7]
+    assert "id: 10\ndata: {" in said[8]
+    file = (tmp_path / "demo.jsonl").read_text().splitlines()
+    assert len(file) == len(await server.log("demo"))
+    assert len(said[10].splitlines()) < len(file)
