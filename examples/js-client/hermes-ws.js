@@ -549,7 +549,7 @@ export class Backoff {
  */
 
 /** @typedef {{ conversation: string | null, path: string, query: URLSearchParams }} Address */
-/** @typedef {{ text: string, ok: Deferred<Ok>, sent: boolean, until: number, timer?: Timer }} Unanswered */
+/** @typedef {{ text: string, ok: Deferred<Ok>, sent: boolean, until?: number, timer?: Timer }} Unanswered */
 /** @typedef {ReturnType<typeof setTimeout>} Timer */
 
 /** How long a command is sent again that the server refuses for the moment, saying when to come back. */
@@ -604,7 +604,7 @@ class Link {
     if (this.#unanswered.has(id)) throw new TypeError(`the command ${id} has no answer yet: ids are for one each`);
     const text = JSON.stringify({ ...command, id });
     /** @type {Unanswered} */
-    const unanswered = { text, ok: new Deferred(), sent: false, until: Date.now() + REFUSED_FOR_MS };
+    const unanswered = { text, ok: new Deferred(), sent: false };
     this.#unanswered.set(id, unanswered);
     if (this.flowing) this.#write(id, unanswered);
     return unanswered.ok.promise;
@@ -659,6 +659,7 @@ class Link {
     const unanswered = this.#unanswered.get(id);
     if (!unanswered) return;
     const { retryable, retry_after_ms: wait_ms } = refusal;
+    unanswered.until ??= Date.now() + REFUSED_FOR_MS;
     if (retryable && wait_ms !== undefined && Date.now() + wait_ms <= unanswered.until) {
       unanswered.timer = setTimeout(() => {
         unanswered.timer = undefined;

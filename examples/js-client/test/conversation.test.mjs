@@ -56,7 +56,10 @@ describe("a command", () => {
 
   it("that is refused for the moment is sent again when the server says, for at most half a minute", async () => {
     const talk = await live(4);
+    await talk.line().end();
     const refused = assert.rejects(talk.conversation.ping(), { code: "overloaded", retry_after_ms: 12_000 });
+    await pass(40_000);
+    await talk.line().say(replay(4, 4), { type: "live", at: 4 });
     for (let times = 1; times <= 3; times++) {
       assert.equal(talk.line().commands.length, times);
       await talk.line().refuse(talk.line().commands[0], "overloaded", { retryable: true, retry_after_ms: 12_000 });
