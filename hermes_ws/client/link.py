@@ -350,7 +350,7 @@ class Link:
             self._take_control(frame)
 
     def _take_event(self, event: Event | UnknownEvent, data: bytes) -> None:
-        if isinstance(event, ConversationCreated):
+        if isinstance(event, ConversationCreated) and self.epoch is None:  # `hello` knows of a newer one
             self.epoch = event.epoch
         self._advance(Received(event, data, event.seq, event.seq))
 

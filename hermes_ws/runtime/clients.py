@@ -1,8 +1,9 @@
 """The clients of one conversation that execute tools: who is there, what each offers, and who is gone.
 
-A client says by ``client.update`` at its socket what it executes. That holds as long as one of its sockets is there:
-nothing of it is kept, a client that comes back says it again. A call has one owner, the client that it was made for
-when the model asked; which one that is stands in the log, so it is the same after a restart.
+A client says by ``client.update`` at its socket what it executes. That holds as long as it is there, and for a moment
+longer, since it may only be reconnecting: then it says it again. Nothing of it is kept over a restart. A call has one
+owner, the client that it was made for when the model asked; which one that is stands in the log, so it is the same
+after a restart.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How long a client may be gone with a call of its own open, when it does not say: it may only be reconnecting."""
     grace_max_s: Pause = 86_400.0
     """The longest that it may say."""
+    gone: NonNegative = 16
+    """Clients of one conversation whose offers still hold although they are gone, for their grace but no longer than
+    ``grace_s``; of one more the one is forgotten that has been gone longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Clients:
         self._uptime = uptime
         self._there: dict[Seat, _Client] = {}
         """Whoever has offered anything; who spoke last comes last."""
+        self._gone: dict[By, tuple[float, _Client]] = {}
+        """Who left lately, and when; who left last comes last."""
         self._changed = asyncio.Event()
 
     def update(self, seat: Seat, command: ClientUpdate) -> None:
@@ -73,6 +79,7 @@ class Clients:
         for other in [other for other, client in self._there.items() if client.by == by or other is seat]:
             del self._there[other]
         self._there[seat] = _Client(by, tools)
+        self._gone.pop(by, None)
         self._tell()
 
     def _checked(self, command: ClientUpdate, by: By) -> dict[str, tuple[ClientTool, Owner]]:
@@ -105,20 +112,37 @@ class Clients:
         )
 
     def _leave(self, seat: Seat) -> None:
-        if self._there.pop(seat, None) is not None:
-            self._tell()
+        client = self._there.pop(seat, None)
+        if client is None:
+            return
+        self._gone[client.by] = (self._uptime(), client)
+        while len(self._gone) > self._settings.gone:
+            del self._gone[next(iter(self._gone))]
+        self._tell()
 
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
     def functions(self, starter: By | None = None) -> list[ClientFunction]:
-        """What is offered. Of several clients with a tool of the same name it is the one that started the run, else
-        the one that offered it last."""
-        found: dict[str, tuple[ClientTool, Owner]] = {}
+        """What is offered. Of several clients with a tool of the same name it is one that is there, if possible the one
+        that started the run, else the one that offered it last."""
+        found = self._of_those_gone()
         for client in sorted(self._there.values(), key=lambda client: client.by == starter):
             found |= client.tools
         return [ClientFunction(tool, owner) for tool, owner in found.values()]
+
+    def _of_those_gone(self) -> dict[str, tuple[ClientTool, Owner]]:
+        """What they offered who may only be reconnecting."""
+        now, most_s = self._uptime(), self._settings.grace_s
+        for by in [by for by, (left_at, _) in self._gone.items() if now - left_at >= most_s]:
+            del self._gone[by]
+        return {
+            name: (tool, owner)
+            for left_at, client in self._gone.values()
+            for name, (tool, owner) in client.tools.items()
+            if now - left_at < owner.grace_ms / 1000
+        }
 
     def is_there(self, owner: Owner) -> bool:
         """Whether the client is at some socket."""

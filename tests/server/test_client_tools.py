@@ -271,10 +271,48 @@ async def test_a_client_that_withdraws_its_tool_still_answers_the_call_that_is_o
         assert (await completed(socket))["output"] == "Rain."
 
 
+async def test_a_client_that_is_only_reconnecting_still_offers_its_tools(server: Server) -> None:
+    """The model is not told that a tool does not exist because a line blinked between two steps."""
+    conversation = fresh()
+    async with server.socket(conversation) as owner:
+        await offers(owner)
+        owner.abort()
+    async with server.socket(conversation) as back:
+        await back.ok("run.start", input=CALL)
+        asked = await back.asked()
+        assert asked["owner"]["client_id"] == "tab-1"
+        await offers(back)
+        await answers(back, asked)
+        assert (await completed(back))["status"] == "ok"
+
+
+async def test_one_that_is_there_comes_before_one_that_may_only_be_reconnecting(server: Server) -> None:
+    conversation = fresh()
+    async with server.socket(conversation) as there, server.socket(conversation) as gone:
+        await offers(there, "tab-1")
+        await offers(gone, "tab-2")
+        await gone.ok("run.start", input="/sleep 0.3\n" + CALL)
+        gone.abort()
+        asked = await there.asked()
+        assert asked["owner"]["client_id"] == "tab-1"
+        await answers(there, asked)
+
+
+async def test_no_more_of_those_gone_are_kept_than_the_setting(make_server: MakeServer) -> None:
+    server = make_server(settings="[clients]\ngone = 1\n")
+    conversation = fresh()
+    for client_id, tool in (("tab-1", WEATHER), ("tab-2", {"name": "time"})):
+        async with server.socket(conversation) as socket:
+            await offers(socket, client_id, tool)
+    async with server.socket(conversation) as socket:
+        there = [tool["name"] for tool in (await socket.ok("tools.list"))["tools"] if tool["source"] == "client"]
+    assert there == ["time"]
+
+
 async def test_without_anybody_who_offers_it_there_is_no_such_tool(server: Server) -> None:
     conversation = fresh()
     async with server.socket(conversation) as socket:
-        await offers(socket)
+        await offers(socket, "tab-1", {**WEATHER, "grace_ms": 0})
     async with server.socket(conversation) as socket:
         await socket.run(CALL)
     [call] = socket.of("tool.completed")
