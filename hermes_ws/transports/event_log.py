@@ -27,6 +27,7 @@ __all__ = ["EventLog"]
 
 _PAGE: Final = "application/json"
 _VARY: Final = {"vary": "Accept"}
+_KEPT_BY_NOBODY: Final = {"cache-control": "no-store, no-transform"}
 
 
 class EventLog:
@@ -56,8 +57,8 @@ class EventLog:
             return json_response(page, headers=_VARY)
         conversation = await self._runtime.open(ref)
         if form == EVENT_STREAM:
-            return self._streams.answer(conversation, query, headers=_VARY)
-        return self._export.answer(conversation, query, {"content-type": form, **_VARY})
+            return self._streams.answer(conversation, query, headers={**_VARY, **_KEPT_BY_NOBODY})
+        return self._export.answer(conversation, query, {"content-type": form, **_VARY, **_KEPT_BY_NOBODY})
 
     async def _exported(self, request: Request) -> Response:
         """The log as a file, for a link."""
@@ -65,7 +66,7 @@ class EventLog:
         query = LogQuery.of(request, self._desk.limits)
         name = conversation.ref.conversation_id.replace(":", "_")  # no file may be called so on Windows
         headers = {"content-type": JSON_LINES[0], "content-disposition": f'attachment; filename="{name}.jsonl"'}
-        return self._export.answer(conversation, query, headers)
+        return self._export.answer(conversation, query, {**headers, **_KEPT_BY_NOBODY})
 
     # -- pages -----------------------------------------------------------------------------------------
 

@@ -60,9 +60,11 @@ class Desk:
 
     async def begun(self, request: Request) -> tuple[Principal, Conversation]:
         """Who asks, and the conversation that the path names. Raises :class:`CommandError` ``not_found`` for one that
-        has not begun."""
+        has not begun, and :class:`Refused` 503 when the server has let go of it."""
         principal, ref = self.named(request)
         conversation = await self.runtime.open(ref)
+        if conversation.dead:
+            raise Refused(503, "the server is going down; come back a little later")
         if conversation.session.state.epoch is None:
             raise CommandError("not_found", f"there is no conversation {ref.conversation_id!r}")
         return principal, conversation

@@ -245,6 +245,7 @@ _METHODS = (
 _PATHS = (
     "/", "/health", "/api/conversations", "/api/conversations/{id}/events", "/api/conversations/{id}/commands",
     "/api/conversations/{id}/tool-calls/{id}/output", "/api/tickets", "/schemas/{id}", "/schemas/reference.md",
+    "/api/conversations/{id}/items", "/api/conversations/{id}/export", "/api/interactions",
     "/ws/{id}", "/api/nothing", "*", "", "http://localhost/health", "localhost:80",
 )  # fmt: skip
 _IDS = (
@@ -256,6 +257,7 @@ _QUERIES = (
     "after=%00", "limit=0", "limit=-0", "limit=99999999", "limit=1&limit=2", "wait_ms=100", "wait_ms=999999999999",
     "cursor=x", "cursor=%00", "cursor=" + "x" * 3000, "cursor=MTox", "cursor=eyJhIjoxfQ", "ticket=x", "ticket=%ff",
     "ticket=", "plain=1", "plain=2", "exclude=message.delta", "exclude=%00", "from=now", "from=x", "epoch=x&after=1",
+    "before=x", "before=%ff", "exclude=,", "after=1&exclude=run.started&wait_ms=50",
     "&&&=&=", "%", "a=%ZZ", "?", "#x", "&".join(f"p{n}=x" for n in range(80)),
 )  # fmt: skip
 _HEADERS = (
@@ -273,7 +275,9 @@ _HEADERS = (
     "Sec-WebSocket-Protocol: hermes.v1, hermes.bearer.%%%", "Sec-WebSocket-Extensions: permessage-deflate",
     "Sec-WebSocket-Extensions: x;;;", "X-Forwarded-Host: evil.example", "X: " + "y" * 9000, "X: " + "y" * 70_000,
     "X: \0", "X: a\r\n b", "X\0: y", ": y", "no colon", "Range: bytes=0-1", "Cookie: \xff\xfe",
-    "Content-Type: text/plain", "Access-Control-Request-Method: X", "\r\n".join(f"X-{n}: y" for n in range(200)),
+    "Accept: text/event-stream", "Accept: application/jsonl", "Accept: ;q=,*/*;q=9,/", "Last-Event-ID: 1",
+    "Last-Event-ID: ²", "Content-Type: text/plain", "Access-Control-Request-Method: X",
+    "\r\n".join(f"X-{n}: y" for n in range(200)),
 )  # fmt: skip
 _UPGRADE = (
     "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
@@ -290,7 +294,8 @@ def http_request(chance: Random, frames: Frames, key: str, conversation: str) ->
     if 1 in wrong or chance.random() < 0.3:
         path += "?" + chance.choice(_QUERIES)
     version = chance.choice(("HTTP/1.0", "HTTP/2.0", "HTTP/9.9", "", "HTTP/1.1 x")) if 2 in wrong else "HTTP/1.1"
-    posted = path.startswith(("/api/tickets", "/api/conversations/")) and "/events" not in path
+    read = ("/events", "/items", "/export")
+    posted = path.startswith(("/api/tickets", "/api/conversations/")) and not any(name in path for name in read)
     method = chance.choice(_METHODS) if 3 in wrong else "POST" if posted else "GET"
     headers = [f"Authorization: Bearer {key}", "Host: localhost"]
     headers += _UPGRADE if path.startswith("/ws") else ()

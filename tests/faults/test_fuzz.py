@@ -320,6 +320,8 @@ async def exchange(server: Server, data: bytes, chance: Random) -> bytes:
                         got += block
                         if got.startswith(b"HTTP/1.1 101 ") and not got.endswith(b"\r\n\r\n"):
                             break  # a socket, which says hello and stays
+                        if b"content-type: text/event-stream" in got:
+                            break  # a stream, which stays too
             except TimeoutError:
                 raise AssertionError(f"no end: {data[:3000]!r} {bytes(got[:1000])!r}") from None
         return bytes(got)

@@ -69,7 +69,7 @@ async def test_the_answer_is_one_that_browsers_and_proxies_pass_on_as_it_comes(s
         assert waiting.retry == 1_000
         headers = waiting.answer.headers
     assert headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert headers["cache-control"] == "no-cache, no-transform"
+    assert headers["cache-control"] == "no-store, no-transform"
     assert headers["x-accel-buffering"] == "no"
     assert "Accept" in headers["vary"]
 

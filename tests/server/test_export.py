@@ -58,6 +58,7 @@ async def test_a_link_to_it_is_a_file_with_the_name_of_the_conversation(server: 
     assert answer.text.splitlines() == frames
     for one in (answer, head):
         assert one.headers["content-type"] == "application/jsonl"
+        assert one.headers["cache-control"] == "no-store, no-transform"
         assert one.headers["content-disposition"] == f'attachment; filename="{conversation}.jsonl"'
     assert (head.status_code, head.content) == (200, b"")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.test_inbox import Inbox, answers
+from tests.server.streams import stream
 from tests.wire import Server, clean_environment, expect_contiguous, fresh
 
 PROGRAM = """
@@ -97,6 +98,18 @@ async def test_a_slow_reader_catches_up_on_a_stock_server(mounted: Server) -> No
         slow.connection.transport.resume_reading()
         await slow.until_seq(final["seq"])
     assert slow.log == driver.log
+
+
+async def test_the_log_streams_and_is_exported_on_a_stock_server(mounted: Server) -> None:
+    conversation = fresh()
+    async with mounted.socket(conversation) as driver, stream(mounted, conversation) as some:
+        await driver.greeted()
+        final = await driver.run("/stream 2000\n/say c")
+        await some.until_seq(final["seq"])
+    assert some.data == driver.counted()
+    async with mounted.http() as http:
+        answer = await http.get(f"/api/conversations/{conversation}/export")
+    assert answer.text.splitlines() == driver.counted()
 
 
 async def test_bad_frames_are_errors_on_a_stock_server_too(mounted: Server) -> None:
