@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from bench.inbox import inbox
 from bench.memory import idle, stalled
 from bench.report import Bench, table
 from bench.returning import first_event, replay, return_at_once
@@ -25,6 +26,7 @@ BENCHES: dict[str, Callable[[bool], Bench]] = {
     "return": return_at_once,
     "idle": idle,
     "stalled": stalled,
+    "inbox": inbox,
 }
 
 

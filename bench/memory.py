@@ -10,7 +10,7 @@ from bench.streaming import stream
 from bench.swarm import Swarm, swarm
 from bench.work import Work
 
-__all__ = ["idle", "stalled"]
+__all__ = ["KB", "idle", "sockets", "stalled"]
 
 KB = 1024
 FILL = Work(events=2_000, text_bytes=4_000, rate=4_000, hold=True)
@@ -22,10 +22,10 @@ def idle(quick: bool = False) -> Bench:
     count = 300 if quick else 1_000
     with swarm() as clients:
         with ours() as server, stock() as plain:
-            socket = _sockets(server, clients, [server.path("idle")] * count)
-            bare = _sockets(plain, clients, [plain.path("idle")] * count)
+            socket = sockets(server, clients, [server.path("idle")] * count)
+            bare = sockets(plain, clients, [plain.path("idle")] * count)
         with ours() as server:
-            own = _sockets(server, clients, [server.path(f"idle-{n}") for n in range(count)])
+            own = sockets(server, clients, [server.path(f"idle-{n}") for n in range(count)])
         with ours() as server:
             _conversations(server, range(100))
             kept = _conversations(server, range(100, count))
@@ -41,12 +41,12 @@ def idle(quick: bool = False) -> Bench:
     return Bench("memory", "bare uvicorn", figures)
 
 
-def _sockets(server: Server, clients: Swarm, paths: list[str]) -> float:
+def sockets(server: Server, clients: Swarm, paths: list[str], opened: bytes | None = None) -> float:
     """kB a socket. The first hundred pay for what all share."""
     warm, rest = paths[:100], paths[100:]
-    clients.connect(server.url, warm, opened=server.opened)
+    clients.connect(server.url, warm, opened=opened or server.opened)
     before = server.rss()
-    clients.connect(server.url, rest, opened=server.opened)
+    clients.connect(server.url, rest, opened=opened or server.opened)
     time.sleep(0.5)
     after = server.rss()
     clients.cut()

@@ -13,7 +13,7 @@ from bench.servers import Server, ours, stock
 from bench.swarm import Swarm, swarm
 from bench.work import Work
 
-__all__ = ["Stream", "fanout", "latency", "stream"]
+__all__ = ["MILLION", "Stream", "fanout", "latency", "stream"]
 
 FLAT_OUT = {1: 20_000, 50: 3_000, 500: 400}
 """Readers: events of one run that goes as fast as it can."""

@@ -110,6 +110,13 @@ def _told(conversation_id: str, summary: ConversationSummary | None, encoded: by
     return text_frame(_BEGIN + encoded + b"}")
 
 
+def _in_turn(conversation_id: str, told: bytes, removed: bool) -> list[bytes]:
+    """What is to be told of a conversation, after its end if it was ``removed`` and is another one by now: numbers of
+    the new one are lower, and no news may look old."""
+    gone = _told(conversation_id, None)
+    return [gone, told] if removed and told != gone else [told]
+
+
 def _matters(summary: ConversationSummary) -> tuple[Any, ...]:
     """What a person wants to know at once."""
     asked = [one.interaction_id for one in summary.interactions]
@@ -248,32 +255,32 @@ class InboxReader:
                 self._reading += 1
                 self._inboxes.host.spawn(partial(self._look_up, unknown))
 
-    def _take(self) -> tuple[list[bytes], list[str]]:
-        """As much as is sent at once, and the names of those that have to be looked up."""
+    def _take(self) -> tuple[list[bytes], dict[str, bool]]:
+        """As much as is sent at once, and those that have to be looked up, as they are marked."""
         frames: list[bytes] = []
-        unknown: list[str] = []
+        unknown: dict[str, bool] = {}
         weight, most = 0, self._inboxes.reader_settings.chunk_bytes
         while self._dirty and weight < most and len(unknown) < self._inboxes.settings.page:
             conversation_id = next(iter(self._dirty))
-            del self._dirty[conversation_id]
-            frame = self._inboxes.frame(self._ref(conversation_id))
-            if frame is None:
-                unknown.append(conversation_id)
+            removed = self._dirty.pop(conversation_id)
+            told = self._inboxes.frame(self._ref(conversation_id))
+            if told is None:
+                unknown[conversation_id] = removed
             else:
-                frames.append(frame)
-                weight += len(frame)
+                frames += _in_turn(conversation_id, told, removed)
+                weight += len(told)
         return frames, unknown
 
     def _ref(self, conversation_id: str) -> ConversationRef:
         return ConversationRef(self.namespace, conversation_id)
 
-    async def _look_up(self, names: Sequence[str]) -> None:
+    async def _look_up(self, unknown: Mapping[str, bool]) -> None:
         """Tell of conversations by what the store knows of them. ``_reading`` counts this one already."""
         try:
             async with self._one_at_a_time:
-                lines = await self._inboxes.host.store.lines(self.namespace, names)
+                lines = await self._inboxes.host.store.lines(self.namespace, list(unknown))
                 self._known_by(lines)
-                self._send_looked_up(names, {line.conversation_id: _summary(line) for line in lines})
+                self._send_looked_up(unknown, {line.conversation_id: _summary(line) for line in lines})
         except StoreError as error:
             log.warning("inbox.failed", error=str(error))
             self.close(CloseCode.INTERNAL, "the log cannot be read")
@@ -284,13 +291,13 @@ class InboxReader:
             self._reading -= 1
         self.wake()
 
-    def _send_looked_up(self, names: Sequence[str], there: Mapping[str, ConversationSummary]) -> None:
+    def _send_looked_up(self, unknown: Mapping[str, bool], there: Mapping[str, ConversationSummary]) -> None:
         """Those that are not there were deleted. What the sink does not take is looked up again when it does."""
-        for name in names:
+        for name, removed in unknown.items():
             if self._sink.writable:
-                self._send([_told(name, there.get(name))])
+                self._send(_in_turn(name, _told(name, there.get(name)), removed))
             else:
-                self._dirty.setdefault(name, False)
+                self.mark(name, removed=removed)
 
     async def first_page(self) -> None:
         """Send the first page. Raises :class:`StoreError`."""

@@ -324,6 +324,22 @@ async def test_one_that_comes_late_is_told_by_the_store(tmp_path: Path) -> None:
             assert opened.sink.types.count("inbox.removed") == 1
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["by what is kept", "by the store"])
+async def test_one_that_was_deleted_and_begun_anew_is_told_as_both(tmp_path: Path, late: bool) -> None:
+    async with running(tmp_path) as runtime:
+        with inbox(runtime) as opened:
+            await configure(runtime, "demo", "old")
+            await until(lambda: opened.heads("demo") == [2])
+            opened.sink.writable = False
+            await runtime.delete(ConversationRef("home", "demo"))
+            await configure(runtime, "demo", "anew")
+            if late:
+                runtime.inboxes.beat(runtime.uptime() + 3_601)
+            opened.sink.writable = True
+            await until(lambda: opened.heads("demo") == [2, None, 2])
+            assert opened.state["demo"]["title"] == "anew"
+
+
 async def test_while_it_looks_up_changes_wait(tmp_path: Path) -> None:
     store = SlowStore()
     async with running(tmp_path, store) as runtime:
@@ -457,6 +473,7 @@ async def test_while_a_page_is_read_changes_wait(tmp_path: Path) -> None:
             assert [line["title"] for line in opened.pages[0]["conversations"]] == ["old"] * 4
             assert opened.heads("one") == [2, 3]
             assert opened.heads("gone") == [2, None]
+            assert opened.heads("anew") == [2, None, 2], "its numbers begin again: that must not look like the past"
             titles = {name: line["title"] for name, line in opened.state.items()}
             assert titles == {"one": "new", "two": "old", "anew": "another"}
 
