@@ -577,7 +577,6 @@ class Link {
   #notBefore = 0;
   #ticketsRefused = 0;
   #violations = 0;
-  #patienceMs = 0;
   /** @type {Timer | undefined} */ #patience;
   /** @type {Timer | undefined} */ #pause;
   /** @type {HermesError | null} */ failure = null;
@@ -627,7 +626,6 @@ class Link {
 
   /** Who we are; what has no answer yet; and from now on what comes. */
   flow() {
-    if (this.failure) return;
     this.#phase = "flowing";
     this.say(this.#owner.introduction());
     for (const [id, unanswered] of this.#unanswered) if (!unanswered.timer) this.#write(id, unanswered);
@@ -676,9 +674,9 @@ class Link {
   async #connect() {
     const attempt = ++this.#attempt;
     this.#pause = undefined;
-    this.#phase = "opening";
     this.#progress = this.#owner.progress();
-    this.#heard(this.#settings.openTimeoutMs);
+    this.#heardAt = Date.now();
+    this.#await(this.#settings.openTimeoutMs);
     this.#tell({ status: "connecting" });
     try {
       const url = await this.#url();
@@ -709,7 +707,7 @@ class Link {
 
   /** @param {unknown} data */
   #message(data) {
-    this.#heard(this.#phase === "opening" ? this.#settings.openTimeoutMs : this.#settings.silenceMs);
+    this.#heardAt = Date.now();
     try {
       must(typeof data === "string", "a binary frame");
       this.#take(JSON.parse(data));
@@ -734,7 +732,7 @@ class Link {
     this.hello = hello;
     this.#phase = "greeted";
     this.#ticketsRefused = 0;
-    this.#heard(this.#settings.silenceMs);
+    this.#await(this.#settings.silenceMs);
     if (this.#owner.begin(hello)) this.flow();
   }
 
@@ -759,7 +757,6 @@ class Link {
    * @param {boolean} [violated]
    */
   #lost(why, violated = false) {
-    if (this.failure) return;
     const failing = violated || (why.code !== undefined && why.code >= 4500);
     const lasted = this.#liveAt > 0 && (!failing || Date.now() - this.#liveAt > this.#backoff.mostMs);
     if (lasted || this.#owner.progress() !== this.#progress) {
@@ -783,7 +780,6 @@ class Link {
     this.#liveAt = this.#awayMs = 0;
     clearTimeout(this.#patience);
     clearTimeout(this.#pause);
-    this.#patience = this.#pause = undefined;
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
     if (code === undefined && socket.terminate) socket.terminate(); // Node: do not wait for a line that is dead
@@ -801,7 +797,6 @@ class Link {
       clearTimeout(timer);
       ok.reject(failure);
     }
-    this.#unanswered.clear();
     this.ready.reject(failure);
     this.#tell({ status: "closed", ...why });
     this.#owner.ended(failure);
@@ -809,24 +804,18 @@ class Link {
 
   // patience
 
-  /** Something was heard; the next is due within `patience_ms`. @param {number} patience_ms */
-  #heard(patience_ms) {
-    this.#heardAt = Date.now();
-    if (this.#patienceMs === patience_ms && this.#patience !== undefined) return;
-    this.#patienceMs = patience_ms;
-    this.#await(patience_ms);
-  }
-
-  /** @param {number} ms */
+  /** Look in a while whether anything was heard: one timer does, however much is heard. @param {number} ms */
   #await(ms) {
     clearTimeout(this.#patience);
     this.#patience = setTimeout(this.#check, ms);
   }
 
   #check = () => {
-    const left = this.#heardAt + this.#patienceMs - Date.now();
+    const { openTimeoutMs, silenceMs } = this.#settings;
+    const opening = this.#phase === "opening";
+    const left = this.#heardAt + (opening ? openTimeoutMs : silenceMs) - Date.now();
     if (left > 0) this.#await(left);
-    else this.#lost({ reason: this.#phase === "opening" ? "no answer in time" : "nothing was heard for too long" });
+    else this.#lost({ reason: opening ? "no answer in time" : "nothing was heard for too long" });
   };
 
   /** The network is back: do not wait any longer than the server wished, and see whether the line has outlived it. */

@@ -191,6 +191,26 @@ describe("coming back", () => {
       await pass(1);
       assert.equal(talk.sockets.length, before + 1);
     }
+    assert.equal(talk.line().query.after, "4", "what was told is not told again");
+  });
+
+  it("is soon when a line was live, though nothing happened on it", async () => {
+    const talk = await live(4);
+    for (let n = 0; n < 3; n++) {
+      await talk.line().end(1006);
+      assert.equal(talk.conversation.connection.retry_in_ms, 100);
+      await pass(100);
+      await talk.line().say(replay(4, 4), { type: "live", at: 4 });
+    }
+  });
+
+  it("does not wait for the end of a line that is dead, where that is possible", async () => {
+    const talk = await live(4, {}, { terminable: true, silenceMs: 1000 });
+    await pass(1000);
+    assert.equal(talk.sockets[0].closedWith, "terminated");
+    await pass(100);
+    talk.conversation.close();
+    assert.equal(talk.line().closedWith, 1000, "but says goodbye to one that is not");
   });
 
   it("begins with short waits again once something new was told", async () => {
@@ -237,6 +257,9 @@ describe("coming back", () => {
     network.dispatchEvent(new Event("online"));
     await pass(0);
     assert.equal(talk.sockets.length, 3, "the wish is over: at once");
+    network.dispatchEvent(new Event("online"));
+    await pass(0);
+    assert.equal(talk.sockets.length, 3, "it is being tried already");
     delete globalThis.addEventListener;
   });
 
@@ -249,6 +272,15 @@ describe("coming back", () => {
     await pass(1);
     assert.deepEqual(talk.conversation.connection, { status: "waiting", retry_in_ms: 100, reason: "nothing was heard for too long" });
     assert.equal(talk.sockets[0].open, false);
+  });
+
+  it("happens when nothing follows hello, however patient the opening was", async () => {
+    const { client, line } = scripted({ openTimeoutMs: 5000, silenceMs: 1000 });
+    const conversation = client.conversation("demo");
+    await settled();
+    await line().say(snapshot(4)[0]);
+    await pass(1000);
+    assert.equal(conversation.connection.reason, "nothing was heard for too long");
   });
 
   it("happens when the server does not say hello in time", async () => {
@@ -321,6 +353,16 @@ describe("tickets", () => {
     assert.equal(talk.sockets.length, 4);
   });
 
+  it("that are refused now and then do no harm", async () => {
+    const talk = await live(4, {}, { getTicket: () => "t" });
+    for (let n = 0; n < 5; n++) {
+      await (await reconnected(talk)).end(4401, "used up");
+      await pass(20_000);
+      await talk.line().say(replay(4, 4), { type: "live", at: 4 });
+    }
+    assert.equal(talk.conversation.connection.status, "live");
+  });
+
   it("that cannot be had are asked for again, and the reason is shown", async () => {
     let refusals = 2;
     const getTicket = async () => {
@@ -348,6 +390,14 @@ describe("tickets", () => {
     late("t");
     await settled();
     assert.equal(sockets.length, 0);
+    const later = give;
+    await pass(100);
+    later("t");
+    await pass(400);
+    assert.equal(sockets.length, 0);
+    give("t");
+    await settled();
+    assert.equal(sockets.length, 1);
   });
 });
 
@@ -357,7 +407,11 @@ describe("closing", () => {
     const events = collected(talk.conversation.events());
     const run = talk.conversation.run("hi");
     const command = assert.rejects(talk.conversation.ping(), ConversationClosed);
+    const told = [];
+    talk.conversation.on("connection", ({ status }) => told.push(status));
     talk.conversation.close();
+    talk.conversation.close();
+    assert.deepEqual(told, ["closed"]);
     assert.equal(talk.line().closedWith, 1000);
     assert.equal(await events.end, "ended");
     await assert.rejects(run.done, ConversationClosed);

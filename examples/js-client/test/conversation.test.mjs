@@ -72,6 +72,16 @@ describe("a command", () => {
     assert.deepEqual(new Set(talk.line().commands.map(({ id }) => id)).size, 1);
   });
 
+  it("that was refused is not sent again on another line", async () => {
+    const talk = await live(4);
+    const refused = assert.rejects(talk.conversation.ping(), { code: "unsupported" });
+    await talk.line().refuse(talk.line().commands[0], "unsupported");
+    await refused;
+    const next = await reconnected(talk);
+    await next.say(replay(4, 4));
+    assert.deepEqual(next.commands, []);
+  });
+
   it("that waits for its time is not sent earlier because the line was made anew", async () => {
     const talk = await live(4);
     const pong = talk.conversation.ping();
@@ -183,6 +193,12 @@ describe("a run", () => {
     await assert.rejects(run.done, Resynchronized);
   });
 
+  it("that a snapshot has passed over before it was answered throws too: nobody can say what of it was told", async () => {
+    const { talk, told } = await begin();
+    await (await reconnected(talk)).say(...snapshot(9, {}, { reason: "epoch_changed", epoch: "e2" }));
+    assert.equal((await told.end).reason, "epoch_changed");
+  });
+
   it("of a command that was given before, which had ended before we came, is over: there is nothing to wait for", async () => {
     const { talk, run, told, command } = await begin();
     await talk.line().ok(command, { run_id: "r", at: 1, duplicate: true });
@@ -250,9 +266,24 @@ describe("events", () => {
   it("can be asked for before they are there, several at once", async () => {
     const talk = await live(1);
     const events = talk.conversation.events();
-    const both = Promise.all([events.next(), events.next()]);
-    await talk.line().say(pinged(2), pinged(3));
-    assert.deepEqual((await both).map(({ value }) => value.seq), [2, 3]);
+    const three = Promise.all([events.next(), events.next(), events.next()]);
+    await talk.line().say(pinged(2), pinged(3), pinged(4), pinged(5));
+    assert.deepEqual((await three).map(({ value }) => value.seq), [2, 3, 4]);
+    assert.equal((await events.next()).value.seq, 5);
+  });
+
+  it("are not told any more to whoever has left, waiting or not", async () => {
+    const talk = await live(1);
+    const events = talk.conversation.events();
+    const waiting = events.next();
+    await events.return();
+    await talk.line().say(pinged(2));
+    const nothing = { done: true, value: undefined };
+    assert.deepEqual([await waiting, await events.next()], [nothing, nothing]);
+    const others = talk.conversation.events();
+    await talk.line().say(pinged(3));
+    assert.deepEqual(await others.return(), nothing);
+    assert.deepEqual(await others.next(), nothing, "what was kept is forgotten");
   });
 });
 

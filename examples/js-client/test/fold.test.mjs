@@ -8,6 +8,7 @@ const folded = (...events) => {
   for (const event of events) fold.apply(event);
   return fold;
 };
+const said = (item_id) => ({ type: "message", item_id, run_id: "r", role: "user", status: "completed", text: "", content: [] });
 const step = (seq, run_id = "r") => ({ type: "step.started", seq, ts: seq, run_id, step: 1 });
 const began = (seq, item_id) => ({ type: "message.started", seq, ts: seq, run_id: "r", item_id, step: 1, role: "assistant" });
 const delta = (seq, item_id, text) => ({ type: "message.delta", seq, ts: seq, run_id: "r", item_id, delta: text });
@@ -26,6 +27,54 @@ describe("the fold", () => {
     assert.deepEqual(new Fold().state, { at: 0, ...EMPTY });
   });
 
+  it("is the same from whichever of its states it goes on, looked at on the way or not", () => {
+    const steered = (steer_id, disposition) => ({ type: "run.steered", run_id: "r", steer_id, text: steer_id, by: BY, disposition });
+    const of = { run_id: "r", ts: 5 };
+    const log = [
+      created, { type: "conversation.configured", version: 1, config: { title: "t" }, by: BY }, started(0, "r"), step(0),
+      queued(0, "p", 1), queued(0, "q", 1), thought(0, "b", "H"), began(0, "a"), thought(0, "b", "m"), delta(0, "a", "He"),
+      known(0, "b", "Hm."), delta(0, "a", "llo"), called(0, "c"), called(0, "d"), steered("s", "pending"), steered("u", "pending"),
+      { type: "message.completed", ...of, item_id: "a", text: "Hello.", content: [{ type: "text", text: "Hello." }], partial: true },
+      asked(0, "i"), { type: "run.waiting", ...of, interactions: ["i"] }, asked(0, "j"), resolved(0, "i"), resolved(0, "j"),
+      { type: "run.resumed", ...of, interactions: ["i", "j"] }, { type: "tool.executing", ...of, call_id: "d", arguments: { a: 1 } },
+      printed(0, "d", { chunk: "x" }), printed(0, "d", { chunk: "y" }), printed(0, "d", { stream: "progress", progress: 2, message: "m" }),
+      { type: "tool.completed", ...of, call_id: "c", name: "t", status: "denied", output: "no", truncated: false, duration_ms: 0 },
+      { type: "tool.completed", ...of, call_id: "d", name: "t", status: "ok", output: "xyz", truncated: true, duration_ms: 3, structured: 7, content: [] },
+      { type: "step.completed", ...of, step: 1, duration_ms: 1, usage: usage(1) }, steered("s", "applied"), steered("u", "returned"),
+      { ...step(0), step: 2 }, thought(0, "e", "?"), began(0, "f"), { type: "item.discarded", ...of, item_id: "e", reason: "retried" },
+      delta(0, "f", "gone"), { type: "item.discarded", ...of, item_id: "f", reason: "failed" }, known(0, "g", "All at once."),
+      { type: "run.recovered", ...of, attempt: 2, reason: "server_restarted" }, { type: "run.stopping", ...of, by: BY, mode: "now" },
+      { type: "run.cancelled", ...of, reason: "stop", by: BY, usage: usage(1) }, started(0, "q"), asked(0, "k"), began(0, "h"),
+    ].map((event, n) => ({ ...event, seq: n + 1 }));
+    const { state } = folded(...log);
+    const item = (type, id, more) => ({ type, run_id: "r", step: 1, status: "completed", ...more, [type === "tool_call" ? "call_id" : "item_id"]: id });
+    const tool = { name: "t", source: "builtin", title: "T", annotations: called(0, "c").annotations };
+    const user = { role: "user", status: "completed" };
+    assert.deepEqual(state, {
+      at: log.length, config: { title: "t" }, config_version: 1, usage: usage(1), interactions: [log.at(-2)],
+      queue: [{ run_id: "p", input: "hi", position: 1, by: BY }],
+      run: { run_id: "q", agent_name: "demo", model: "m", attempt: 1, by: BY, status: "running", step: 0, started_at: 0, usage: EMPTY.usage },
+      items: [
+        { type: "message", item_id: "r", run_id: "r", ...user, text: "hi", content: [{ type: "text", text: "hi" }] },
+        item("reasoning", "b", { text: "Hm." }),
+        item("message", "a", { role: "assistant", text: "Hello.", content: [{ type: "text", text: "Hello." }], partial: true }),
+        item("tool_call", "c", { ...tool, status: "denied", arguments: {}, output: "no", truncated: false, duration_ms: 0 }),
+        item("tool_call", "d", { ...tool, status: "ok", arguments: { a: 1 }, output: "xyz", truncated: true, duration_ms: 3, structured: 7, content: [] }),
+        { type: "message", item_id: "s", run_id: "r", ...user, text: "s", content: [{ type: "text", text: "s" }], steered: true },
+        item("reasoning", "g", { step: 2, text: "All at once." }),
+        { type: "message", item_id: "q", run_id: "q", ...user, text: "hi", content: [{ type: "text", text: "hi" }] },
+        item("message", "h", { role: "assistant", status: "in_progress", text: "", content: [] }),
+      ],
+    });
+    for (let n = 0; n <= log.length; n++) {
+      const fold = new Fold(structuredClone(folded(...log.slice(0, n)).state));
+      for (const event of log.slice(n)) {
+        fold.apply(event);
+        assert.deepEqual(fold.state, folded(...log.slice(0, event.seq)).state, `${event.type} after a snapshot at ${n}`);
+      }
+    }
+  });
+
   it("is the same object until the next event", () => {
     const fold = folded(created, started(2, "r"));
     assert.equal(fold.state, fold.state);
@@ -33,6 +82,16 @@ describe("the fold", () => {
     fold.apply(pinged(3));
     assert.notEqual(fold.state, before);
     assert.deepEqual(fold.state, { ...before, at: 3 });
+    const again = fold.state;
+    fold.apply(pinged(4));
+    assert.deepEqual([again.at, fold.state.at], [3, 4]);
+  });
+
+  it("gives away the lists of a snapshot as they are while they do not change", () => {
+    const snapshot = { at: 9, ...EMPTY, items: [said("a")], interactions: [asked(3, "i")] };
+    const fold = new Fold(snapshot);
+    assert.equal(fold.state.items, snapshot.items);
+    assert.equal(fold.state.interactions, snapshot.interactions);
   });
 
   it("puts another object in the place of what changed, and leaves the rest as it is", () => {
@@ -80,12 +139,12 @@ describe("the fold", () => {
   });
 
   it("passes over what lies before the snapshot's window", () => {
-    const fold = new Fold({ at: 9, ...EMPTY, before: "m" });
+    const fold = new Fold({ at: 9, ...EMPTY, items: [said("a")], before: "a" });
     const of = { run_id: "r", ts: 10 };
     fold.apply({ ...of, type: "message.completed", seq: 10, item_id: "old", text: "x", content: [] });
     fold.apply({ ...of, type: "item.discarded", seq: 11, item_id: "older", reason: "retried" });
     fold.apply({ ...of, type: "tool.completed", seq: 12, call_id: "c", name: "t", status: "ok", output: "", truncated: false, duration_ms: 1 });
-    assert.deepEqual(fold.state, { at: 12, ...EMPTY, before: "m" });
+    assert.deepEqual(fold.state, { at: 12, ...EMPTY, items: [said("a")], before: "a" });
   });
 
   it("counts what it does not know, and what was skipped", () => {

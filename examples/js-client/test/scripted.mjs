@@ -23,7 +23,7 @@ export async function pass(ms) {
 }
 
 /** A client whose sockets are the test's, without jitter: it waits 100 ms, 200 ms, 400 ms. Time stands still. */
-export function scripted(options = {}) {
+export function scripted({ terminable = false, ...options } = {}) {
   mock.timers.reset();
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
   const sockets = [];
@@ -33,6 +33,7 @@ export function scripted(options = {}) {
     open = true;
 
     constructor(url, protocols) {
+      if (terminable) this.terminate = () => this.close("terminated");
       this.url = new URL(url);
       this.protocols = protocols;
       sockets.push(this);
