@@ -12,7 +12,8 @@ from hermes_ws.protocol.codec import decode_command
 from scripts.settings_doc import PAGE, page
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [page for page in sorted((ROOT / "examples").rglob("*.md")) if "node_modules" not in page.parts]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), *EXAMPLES]
 
 
 def test_the_settings_page_is_what_the_types_say() -> None:
