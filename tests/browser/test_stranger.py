@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ __all__ = ["mounted"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+ROOT = Path(__file__).parents[2]
 PAGE = """\
 <!doctype html>
 <title>A stranger's page</title><link rel="icon" href="data:,">
@@ -99,6 +101,26 @@ async def test_a_page_of_another_origin_imports_the_client_and_just_works(
         await tab.page.get_by_role("button", name="Yes").click()
         await expect(tab.page.locator("li")).to_have_text(["hello", "grass is green", "Good bye.", "the end"])
         await expect(tab.page.locator("#state")).to_have_text("message tool_call tool_call message")
+
+
+async def test_the_page_in_the_documentation_works_as_it_stands(
+    server: Server, new_tab: NewTab, tmp_path: Path
+) -> None:
+    found = re.search(r"```html\n(.*?)```", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL)
+    assert found
+    page = found[1].replace("http://127.0.0.1:8642", server.url).replace('"KEY"', f'"{server.key}"')
+    assert server.url in page
+    assert server.key in page
+    tab = await new_tab()
+    with served(tmp_path, page.replace('"demo"', f'"{fresh()}"')) as address:
+        await tab.page.goto(address)
+        await tab.page.get_by_label("Message").fill("/ask Which? | red | blue")
+        await tab.page.keyboard.press("Enter")
+        await tab.page.get_by_role("button", name="blue").click()
+        await expect(tab.page.locator("li")).to_have_text(["/ask Which? | red | blue", "Ask: blue"])
+        await tab.page.get_by_label("Message").fill("/say Good bye.")
+        await tab.page.keyboard.press("Enter")
+        await expect(tab.page.locator("li").last).to_have_text("Good bye.")
 
 
 async def test_a_page_asks_its_own_server_for_a_ticket_and_never_has_the_key(
