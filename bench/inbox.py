@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
@@ -152,7 +152,7 @@ def _pages(data: Path, clients: Swarm, rounds: int) -> list[Figure]:
 
 
 @contextmanager
-def _dashboard(server: Ours) -> Iterator[ClientConnection]:
+def _dashboard(server: Ours) -> Generator[ClientConnection]:
     url = server.url.replace("http", "ws", 1) + PATH
     with connect(url, compression=None, proxy=None, max_size=None) as dashboard:
         dashboard.recv()

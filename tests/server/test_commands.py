@@ -184,12 +184,6 @@ async def test_a_wrong_type_is_told_the_nearest_one(server: Server) -> None:
         assert "queue" in error["message"]
 
 
-async def test_what_is_not_there_yet_is_unsupported(server: Server) -> None:
-    async with server.socket() as socket:
-        error = await socket.error("client.update", client_id="c", tools=[{"name": "x"}])
-        assert (error["code"], error["path"], error["retryable"]) == ("unsupported", "$.tools", False)
-
-
 # -- runs ------------------------------------------------------------------------------------------------
 
 
