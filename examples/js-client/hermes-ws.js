@@ -989,14 +989,13 @@ class Tools {
   }
 
   /**
-   * A line begins: what was asked before the first one, an earlier life of this client may have done.
-   * @param {Hello} hello
+   * A line begins with `head`: what was asked up to that of the first one, an earlier life of this client may have done.
+   * In a conversation that was made anew the numbers are others, but not larger.
+   * @param {number} head
    */
-  met({ conversation_id, epoch, head }) {
-    if (conversation_id === null) return;
-    const begun = this.#shared.begun.get(conversation_id);
-    if (begun?.epoch === epoch) return;
-    this.#shared.begun.set(conversation_id, { epoch, head: Math.min(begun?.head ?? head, head) });
+  met(head) {
+    const { id } = this.#conversation;
+    this.#shared.begun.set(id, Math.min(this.#shared.begun.get(id) ?? head, head));
   }
 
   /** An interaction is open: execute it, if it is for us and was not begun yet. @param {InteractionRequested} asked */
@@ -1015,7 +1014,7 @@ class Tools {
     const { interaction_id, tool, seq } = asked;
     const call = new AbortController();
     const known = this.#shared.executed.has(interaction_id);
-    const earlier = seq <= (this.#shared.begun.get(this.#conversation.id)?.head ?? 0);
+    const earlier = seq <= (this.#shared.begun.get(this.#conversation.id) ?? 0);
     clearTimeout(this.#early.get(asked));
     this.#early.delete(asked);
     this.#calls.set(interaction_id, call);
@@ -1416,7 +1415,7 @@ export class Conversation extends Connected {
   #adopt(hello) {
     const { mode, from } = hello.resume;
     this.#id = hello.conversation_id ?? this.#id;
-    this.#tools.met(hello);
+    this.#tools.met(hello.head);
     this.#snapshotDue = mode === "snapshot";
     if (this.#snapshotDue) return false;
     if (this.#position === null) this.#begin(from - 1);
@@ -1725,12 +1724,12 @@ function needsPerson({ interactions }) {
 
 /** @typedef {ReturnType<typeof settingsOf>} Settings */
 /**
- * What the conversations of a client share. `executed`: interactions whose handler was called. `begun`: where this
- * client met a conversation first.
+ * What the conversations of a client share. `executed`: interactions that were executed. `begun`: where this client met
+ * a conversation first.
  * @typedef {object} Shared
  * @property {Settings} settings
  * @property {Set<string>} executed
- * @property {Map<string, { epoch: string | null, head: number }>} begun
+ * @property {Map<string, number>} begun
  */
 
 /** @param {ClientOptions} options */

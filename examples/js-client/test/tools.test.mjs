@@ -204,6 +204,7 @@ describe("tools that the client executes", () => {
     await pass(100);
     await talk.line().say(...snapshot(9, {}, { reason: "gap" }));
     await pass(4000);
+    talk.conversation.tool("weather", SCHEMA, ({ city }) => city)();
     await talk.line().say(waiting(10, "k"));
     talk.conversation.close();
     await pass(4000);
