@@ -989,7 +989,7 @@ class Tools {
   }
 
   /**
-   * A line begins with `head`: what was asked up to that of the first one, an earlier life of this client may have done.
+   * A line begins with `head`: what was asked up to that of the first, an earlier life of this client may have done.
    * In a conversation that was made anew the numbers are others, but not larger.
    * @param {number} head
    */
@@ -1548,8 +1548,6 @@ export class Conversation extends Connected {
     for (const stream of this.#streams) stream.end(quietly ? undefined : failure);
     for (const run of this.#runs) run.fail(failure);
     this.#tools.close();
-    this.#streams.clear();
-    this.#runs.clear();
   }
 }
 

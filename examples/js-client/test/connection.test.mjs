@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it, mock } from "node:test";
 import { Backoff, ConnectionRefused, ConversationClosed, HermesClient } from "../hermes-ws.js";
-import { asked, collected, created, live, pass, pinged, reconnected, replay, scripted, settled, snapshot } from "./scripted.mjs";
+import { asked, collected, created, hello, live, pass, pinged, reconnected, replay, scripted, settled, snapshot } from "./scripted.mjs";
 
 afterEach(() => mock.timers.reset());
 
@@ -55,8 +55,19 @@ describe("a line", () => {
     assert.equal(talk.conversation.epoch, null);
     await talk.line().say(created);
     assert.equal(talk.conversation.epoch, "e1");
-    const later = await live(0, {}, { conversation: { from: "start" }, more: { epoch: "e2" } });
-    assert.equal(later.conversation.epoch, "e2");
+    const { client, line } = scripted();
+    const later = client.conversation("demo", { from: "start" });
+    await settled();
+    await line().say(replay(0, 1, { epoch: "e2" }), created);
+    assert.equal(later.epoch, "e2");
+  });
+
+  it("that begins with what comes from now on has a state from now on", async () => {
+    const { client, line } = scripted();
+    const conversation = client.conversation("demo", { from: "now" });
+    await settled();
+    await line().say(hello(7, { mode: "live", from: 8, to: 7 }), { type: "live", at: 7 });
+    assert.deepEqual([conversation.seq, conversation.state.at], [7, 7]);
   });
 
   it("that is cut between `hello` and the snapshot is resumed in the old epoch", async () => {

@@ -319,6 +319,19 @@ describe("a listener", () => {
     await talk.line().say(started(2, "r"), pinged(3), asked(4, "i"));
     assert.deepEqual(told, [talk.conversation.state]);
     assert.equal(told[0].at, 4);
+    await talk.line().say(pinged(5));
+    assert.deepEqual(told.map(({ at }) => at), [4, 5]);
+  });
+
+  it("is told of a snapshot, and of the state that it brings", async () => {
+    const { client, line } = scripted();
+    const conversation = client.conversation("demo");
+    const told = [];
+    conversation.on("snapshot", ({ type, at }) => told.push([type, at]));
+    conversation.on("state", ({ at }) => told.push(["state", at]));
+    await settled();
+    await line().say(...snapshot(4));
+    assert.deepEqual(told, [["snapshot", 4], ["state", 4]]);
   });
 
   it("of `interaction` is told what is open, once: not what a replay resolves", async () => {

@@ -26,7 +26,7 @@ describe("the inbox", () => {
   it("is at the server's root of sockets, and live with the first page", async () => {
     const { line, inbox } = await opened();
     assert.equal(line().url.href, "ws://server.test/ws");
-    assert.equal(inbox.connection.status, "connecting");
+    assert.deepEqual([inbox.connection.status, inbox.hasMore], ["connecting", false]);
     assert.deepEqual(line().sent.map(({ type, client_id }) => [type, client_id]), [["client.update", "me"]]);
     await line().say(page([]));
     await inbox.ready;
