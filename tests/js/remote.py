@@ -39,11 +39,12 @@ class JsError(Exception):
         super().__init__(f"{told['name']}: {told['message']}")
         self.name: str = told["name"]
         self.message: str = told["message"]
-        for name, value in told["fields"].items():
-            setattr(self, name, value)
+        self.fields: Json = told["fields"]
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{self.name} has no {name}")
+        if name != "fields" and name in self.fields:
+            return self.fields[name]
+        raise AttributeError(f"no {name}: {self}")
 
 
 class Node:
