@@ -19,9 +19,10 @@
 /**
  * @import {
  *   ApprovalRule, ClientTool, ClientUpdate, Command, ContentPart, ConversationSummary, Error as ErrorFrame, Event,
- *   Hello, InboxPage, Input, InteractionKind, InteractionReply, InteractionRequested, Item, MessageItem, Ok,
- *   OpenInteraction, QueuedRun, ReasoningItem, RunCancelled, RunCompleted, RunFailed, RunRetry, RunStart, RunSteer,
- *   RunStop, RunSummary, ServerFrame, Skipped, Snapshot, SnapshotState, ToolCallItem, ToolDescription, Usage,
+ *   Hello, InboxPage, Input, InteractionKind, InteractionReply, InteractionRequested, InteractionTool, Item,
+ *   MessageItem, Ok, OpenInteraction, Owner, QueuedRun, ReasoningItem, RunCancelled, RunCompleted, RunFailed, RunRetry,
+ *   RunStart, RunSteer, RunStop, RunSummary, ServerFrame, Skipped, Snapshot, SnapshotState, ToolCallItem,
+ *   ToolDescription, Usage,
  * } from "../../schemas/frames.d.ts"
  */
 
@@ -948,6 +949,8 @@ class FollowedRun {
  * @typedef {Omit<ClientTool, "name" | "parameters"> & { idempotent?: boolean }} ToolOptions
  */
 
+/** A call that a client executes. @typedef {InteractionRequested & { tool: InteractionTool, owner: Owner }} Call */
+
 /** Nobody waits for the result, and the log says why. */
 const SETTLED = ["interaction_resolved", "interaction_expired", "interaction_not_found", "not_permitted"];
 
@@ -964,7 +967,7 @@ class Tools {
   /** @type {Map<string, { tool: ClientTool, handler: ToolHandler, idempotent: boolean }>} */ #offers = new Map();
   /** Calls that were begun, and what aborts the handler while it runs. @type {Map<string, AbortController | null>} */
   #calls = new Map();
-  /** Calls of tools that are not offered, and what gives them up. @type {Map<InteractionRequested, Timer>} */
+  /** Calls of tools that are not offered, and what gives them up. @type {Map<Call, Timer>} */
   #early = new Map();
   #conversation;
   #shared;
@@ -984,7 +987,7 @@ class Tools {
   offer(tool, handler, idempotent) {
     const offer = { tool, handler, idempotent };
     this.#offers.set(tool.name, offer);
-    for (const asked of [...this.#early.keys()]) if (asked.tool?.name === tool.name) void this.#execute(asked);
+    for (const asked of [...this.#early.keys()]) if (asked.tool.name === tool.name) void this.#execute(asked);
     return () => this.#offers.get(tool.name) === offer && this.#offers.delete(tool.name);
   }
 
@@ -1000,16 +1003,21 @@ class Tools {
 
   /** An interaction is open: execute it, if it is for us and was not begun yet. @param {InteractionRequested} asked */
   requested(asked) {
-    const { kind, owner, tool, interaction_id } = asked;
-    const { clientId } = this.#shared.settings;
-    const ours = owner?.principal === this.#conversation.hello?.principal && owner?.client_id === clientId;
-    if (kind !== "client_tool" || !tool || !owner || !ours || this.#calls.has(interaction_id)) return;
-    if (this.#offers.has(tool.name)) return void this.#execute(asked);
-    const wait_ms = Math.min(owner.grace_ms, OFFERED_WITHIN_MS); // a page that comes back may offer it in a moment
+    if (!this.#isOurs(asked) || this.#calls.has(asked.interaction_id)) return;
+    if (this.#offers.has(asked.tool.name)) return void this.#execute(asked);
+    const wait_ms = Math.min(asked.owner.grace_ms, OFFERED_WITHIN_MS); // a page may offer it in a moment
     this.#early.set(asked, setTimeout(() => this.#execute(asked), wait_ms));
   }
 
-  /** @param {InteractionRequested} asked */
+  /** @param {InteractionRequested} asked @returns {asked is Call} */
+  #isOurs(asked) {
+    const { kind, tool, owner } = asked;
+    const { principal } = this.#conversation.hello ?? {};
+    const ours = owner?.principal === principal && owner?.client_id === this.#shared.settings.clientId;
+    return kind === "client_tool" && tool !== undefined && ours;
+  }
+
+  /** @param {Call} asked */
   async #execute(asked) {
     const { interaction_id, tool, seq } = asked;
     const call = new AbortController();
@@ -1019,13 +1027,13 @@ class Tools {
     this.#early.delete(asked);
     this.#calls.set(interaction_id, call);
     this.#shared.executed.add(interaction_id);
-    const offer = this.#offers.get(tool?.name ?? "");
-    if (!offer) return this.#answer(asked, failed(`The client does not execute ${tool?.name}.`));
+    const offer = this.#offers.get(tool.name);
+    if (!offer) return this.#answer(asked, failed(`The client does not execute ${tool.name}.`));
     if (known || (earlier && !offer.idempotent)) {
       return this.#answer(asked, failed("The client was restarted while it executed this."));
     }
     const context = { signal: call.signal, interaction: asked, conversation: this.#conversation };
-    const result = await outcome(() => offer.handler(tool?.arguments, context));
+    const result = await outcome(() => offer.handler(tool.arguments, context));
     if (call.signal.aborted) return;
     this.#calls.set(interaction_id, null);
     await this.#answer(asked, result);
