@@ -114,6 +114,28 @@ async def test_a_run_that_is_looked_at_late_is_told_whole(conversation: Conversa
     assert (events[0]["type"], events[-1]) == ("run.started", last)
 
 
+async def test_a_run_that_is_asked_for_twice_under_one_id_is_one_run(conversation: Conversation) -> None:
+    command = ("/stream 300 1", {"id": "mine"})
+    first = await conversation.run(*command)
+    await first.run_id()
+    again = await conversation.run(*command)
+    assert await again.run_id() == await first.run_id()
+    last = await again.done()
+    assert last == await first.done()
+    late = await conversation.run(*command)
+    with pytest.raises(JsError) as failure:
+        await late.done()
+    assert (failure.value.name, failure.value.reason) == ("Resynchronized", "over")
+
+
+async def test_an_input_that_steers_the_active_run_is_followed_as_that_run(conversation: Conversation) -> None:
+    run = await conversation.run("/sleep 0.5\n/say done")
+    await run.run_id()
+    steered = await conversation.run("faster", {"when_busy": "steer"})
+    assert await steered.run_id() == await run.run_id()
+    assert await steered.done() == await run.done()
+
+
 async def test_steering_is_heard_between_two_steps(conversation: Conversation) -> None:
     run = await conversation.run("/sleep 0.5\n/say done")
     await run.run_id()
@@ -246,6 +268,7 @@ async def test_a_form_is_filled_in(node: Node, make_server: MakeServer, official
     await conversation.call("reply", asked, {"content": {"name": "Ada"}})
     [completed] = [event for event in await run.events() if event["type"] == "tool.completed"]
     assert "Ada" in completed["output"]
+    assert await conversation.settled() == await conversation.call("snapshot")
 
 
 async def test_of_two_clients_the_first_answer_wins(node: Node, server: Server) -> None:
