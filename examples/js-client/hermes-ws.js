@@ -700,10 +700,14 @@ class Link {
     const { WebSocket, key } = this.#settings;
     const credentials = key === undefined ? [] : [`hermes.bearer.${base64url(key)}`];
     const socket = new WebSocket(url, ["hermes.v1", ...credentials]);
+    let problem = "";
     this.#socket = socket;
     socket.onmessage = (event) => this.#message(event.data);
-    socket.onclose = (event) => this.#closed(event.code, event.reason);
-    socket.onerror = () => {}; // the close says what it was
+    socket.onclose = (event) => this.#closed(event.code, event.reason || problem);
+    socket.onerror = (event) => { // a close follows, but not everywhere when nobody is there (Node 22)
+      problem = event.message ?? "";
+      setTimeout(() => socket === this.#socket && this.#closed(1006, problem), 0);
+    };
   }
 
   /** @param {unknown} data */

@@ -285,6 +285,30 @@ describe("coming back", () => {
     assert.equal(talk.sockets[0].open, false);
   });
 
+  it("says what was wrong, where that is known", async () => {
+    const { client, line } = scripted();
+    const conversation = client.conversation("demo");
+    await settled();
+    line().onerror({ message: "connect ECONNREFUSED" });
+    await line().end(1006);
+    assert.deepEqual(conversation.connection, { status: "waiting", retry_in_ms: 100, code: 1006, reason: "connect ECONNREFUSED" });
+    await pass(100);
+    line().onerror({});
+    await line().end(4503, "the server is going down");
+    assert.equal(conversation.connection.reason, "the server is going down");
+  });
+
+  it("happens also where a failure is not followed by a close", async () => {
+    const { client, line, sockets } = scripted();
+    const conversation = client.conversation("demo");
+    await settled();
+    line().onerror({ message: "nobody is there" });
+    await pass(1);
+    assert.deepEqual(conversation.connection, { status: "waiting", retry_in_ms: 100, code: 1006, reason: "nobody is there" });
+    await pass(100);
+    assert.equal(sockets.length, 2);
+  });
+
   it("happens when nothing follows hello, however patient the opening was", async () => {
     const { client, line } = scripted({ openTimeoutMs: 5000, silenceMs: 1000 });
     const conversation = client.conversation("demo");
