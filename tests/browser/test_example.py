@@ -124,6 +124,26 @@ async def test_what_is_said_to_a_running_agent_is_heard_between_two_steps(server
     await expect(tab.page.locator("main > .user")).to_have_count(2)
 
 
+async def test_a_keyboard_is_enough(server: Server, new_tab: NewTab) -> None:
+    tab = await new_tab()
+    await tab.open(server.url, server.key, fresh())
+    await tab.say("/run date\n/ask Which? | red | blue")
+    await expect(tab.question).to_contain_text("Allow Terminal?")
+    await tab.page.keyboard.press("Shift+Tab")
+    await expect(tab.question.get_by_role("button", name="Deny")).to_be_focused()
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.question).to_contain_text("Which?")
+    await tab.page.keyboard.press("Tab")
+    await expect(tab.question.get_by_role("button", name="red")).to_be_focused()
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.card("Ask").locator("[data-slot=output]")).to_have_text("red")
+    await tab.page.get_by_label("Message").fill("one")
+    await tab.page.keyboard.press("Shift+Enter")
+    await tab.page.keyboard.type("two")
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.page.locator("main > .user [data-slot=text]").last).to_have_text("one\ntwo")
+
+
 async def test_a_second_run_can_wait_behind_the_first(server: Server, new_tab: NewTab) -> None:
     tab = await new_tab()
     await tab.open(server.url, server.key, fresh())

@@ -14,10 +14,8 @@ from tests.browser.chromium import REQUIRED, launched
 def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What is not there."""
     name: str = request.param
-    if name == "playwright":
-        monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    else:
-        monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None if name == "playwright" else object())
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     return name
 
 
