@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import MakeServer
 from tests.faults.rough import RoughProxy
 from tests.faults.watched import LONG, SEED
-from tests.js.folding import events_of, server_states
+from tests.js.folding import assert_same_over_the_window, events_of, server_states
 from tests.js.node import needs_node
 from tests.js.remote import Conversation, Heard, JsError, Node
 from tests.wire import Json, expect_contiguous, soon, terminals
@@ -126,8 +126,10 @@ def verdict(people: list[Person], log: list[Json]) -> None:
     for person in people:
         assert person.events == log
         assert expect_contiguous(person.events) == len(log)
-        for state in [*person.states, *person.snapshots]:
+        for state in person.states:
             assert state == folded[state["at"]]
+        for snapshot in person.snapshots:
+            assert_same_over_the_window(snapshot, folded[snapshot["at"]])
         assert set(person.refused) <= REFUSALS
     begins = [event for event in log if event["type"] in ("run.queued", "run.started") and event["input"] != STEER]
     assert {event["run_id"] for event in begins} == {run for person in people for run in person.runs}
