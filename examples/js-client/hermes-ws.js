@@ -1445,7 +1445,7 @@ export class Conversation extends Connected {
 
   /** @param {ServerFrame} frame */
   #take(frame) {
-    must(frame.type === "snapshot" === this.#snapshotDue, `${frame.type} in the wrong place`);
+    must((frame.type === "snapshot") === this.#snapshotDue, `${frame.type} in the wrong place`);
     if (frame.type === "snapshot") this.#replace(frame);
     else if ("seq" in frame) this.#event(frame);
     else if (frame.type === "skipped") this.#advance(frame, frame.from, frame.to);
