@@ -420,6 +420,28 @@ async def test_what_may_be_done_twice_is_begun_again_by_the_next_life(node: Node
     assert len(handler.begun) == 1
 
 
+async def test_a_tool_that_the_next_life_offers_a_moment_later_is_in_time(node: Node, server: Server) -> None:
+    name, handler = fresh(), Handler("Snow.")
+    await a_life_that_ends_in_a_call(node, server, name)
+    conversation = await opened(node, server, name, clientId="tab")
+    heard = await conversation.on("event")
+    await conversation.ready()
+    await conversation.asked("client_tool")
+    await offers(conversation, handler, idempotent=True)
+    completed = await heard.until_type("tool.completed")
+    assert (completed["status"], completed["output"]) == ("ok", "Snow.")
+
+
+async def test_a_tool_that_the_next_life_does_not_offer_is_told_to_the_agent(node: Node, server: Server) -> None:
+    name = fresh()
+    await a_life_that_ends_in_a_call(node, server, name, grace_ms=50)
+    conversation = await opened(node, server, name, clientId="tab")
+    heard = await conversation.on("event")
+    completed = await heard.until_type("tool.completed")
+    assert completed["status"] == "error"
+    assert "weather" in completed["output"]
+
+
 async def test_another_page_does_not_execute_what_an_earlier_one_was_asked(node: Node, server: Server) -> None:
     name = fresh()
     await a_life_that_ends_in_a_call(node, server, name)
