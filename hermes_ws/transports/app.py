@@ -154,21 +154,18 @@ class App:
             code = CloseCode.DRAINING if self._runtime.draining else CloseCode.TOO_MANY
             raise Refused(503, "the server takes no more sockets now; come back a little later", code)
 
-    def _admit_to_inbox(self, scope: MutableMapping[str, Any]) -> Principal:
-        """Judge a socket that is about all conversations. Raises :class:`Refused`."""
+    def _admit_to_inbox(self, scope: MutableMapping[str, Any]) -> tuple[Principal, bool]:
+        """Judge a socket that is about all conversations, and whether it is to be readable. Raises :class:`Refused`."""
         self._access.check_address(scope)
         _check_version(scope.get("subprotocols") or [])
         query = SocketQuery.parse(scope["query_string"])
         principal = self._access.identify(scope, ticket=query.ticket, conversation_id=None)
-        if query.plain:
-            message = "the inbox has no readable view; open /ws without plain, or /ws/CONVERSATION?plain=1"
-            raise Refused(400, message, CloseCode.BAD_REQUEST)
         self._check_room()
-        return principal
+        return principal, query.plain
 
     async def _inbox(
         self,
-        principal: Principal,
+        admitted: tuple[Principal, bool],
         subprotocol: str | None,
         scope: MutableMapping[str, Any],
         receive: Receive,
@@ -177,7 +174,10 @@ class App:
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         self._sockets += 1
         try:
-            await serve_inbox(self._runtime, principal, self._limits, scope=scope, receive=receive, send=send)
+            principal, plain = admitted
+            await serve_inbox(
+                self._runtime, principal, self._limits, plain=plain, scope=scope, receive=receive, send=send
+            )
         finally:
             self._sockets -= 1
 

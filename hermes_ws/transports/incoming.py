@@ -20,7 +20,7 @@ from hermes_ws.runtime.principal import Caller
 from hermes_ws.settings import LimitSettings
 from hermes_ws.transports.sinks import SocketSink
 
-__all__ = ["Incoming", "Receive", "Send", "error_frame", "until_gone"]
+__all__ = ["Incoming", "Line", "Receive", "Send", "error_frame", "until_gone"]
 
 log = structlog.get_logger("hermes_ws.websocket")
 

@@ -25,7 +25,7 @@ from hermes_ws.protocol.values import (
 from hermes_ws.readable import example, form_lines, line_field, one_line, page_lines, server_news, tool_name
 from hermes_ws.state import State
 
-__all__ = ["HELP", "parse_line", "plain_lines"]
+__all__ = ["HELP", "asked_lines", "parse_line", "plain_lines", "shown"]
 
 HELP = """\
 a line           start a run with it (or answer the one open question)
@@ -51,8 +51,12 @@ person's any."""
 
 def plain_lines(payload: bytes) -> Iterable[str]:
     """The lines for one frame; none for what a reader can do without (deltas: the whole text follows)."""
-    for line in _lines(payload):
-        yield line.translate(_CONTROL)
+    return map(shown, _lines(payload))
+
+
+def shown(line: str) -> str:
+    """A line without what a terminal may take for an order."""
+    return line.translate(_CONTROL)
 
 
 def _lines(payload: bytes) -> Iterable[str]:
@@ -82,7 +86,7 @@ def _snapshot(frame: ctl.SnapshotState) -> Iterable[str]:
         elif isinstance(item, ToolCallItem):
             yield f"▸ {item.name}{_whose(item.source)} {_json(item.arguments)} → {item.status}"
     for asked in frame.interactions:
-        yield from _asked(asked)
+        yield from asked_lines(asked)
 
 
 def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
@@ -113,7 +117,7 @@ def _event(event: ev.Event | ev.UnknownEvent) -> Iterable[str]:
             yield f"◂ {event.name}: {event.status}" + (f" · {_first_line(event)}" if event.status != "ok" else "")
             yield from (f"  {part.line}" for part in event.content or [] if isinstance(part, ImagePart))
         case ev.InteractionRequested():
-            yield from _asked(event)
+            yield from asked_lines(event)
         case ev.InteractionResolved():
             yield f"· {event.outcome} by {event.by.principal}: {_answer(event)}"
         case ev.RunCompleted():
@@ -156,7 +160,8 @@ def _answer(event: ev.InteractionResolved) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _asked(asked: ev.InteractionRequested) -> Iterable[str]:
+def asked_lines(asked: ev.InteractionRequested) -> Iterable[str]:
+    """What is asked, and what may be typed."""
     yield f"? {asked.title}: {asked.message}".replace("\n", "\n  ")
     if asked.kind == "approval":
         yield from _decision(asked)

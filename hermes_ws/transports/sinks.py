@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -147,8 +147,10 @@ async def sink_of(
 class PlainSink:
     """Frames as short readable lines."""
 
-    def __init__(self, inner: SocketSink) -> None:
+    def __init__(self, inner: SocketSink, view: Callable[[bytes], Iterable[str]] = plain_lines) -> None:
+        """``view`` says which lines a frame is shown as."""
         self._inner = inner
+        self._view = view
         self.on_writable: Callable[[], None] | None = None
         inner.on_writable = self._resumed
 
@@ -161,7 +163,7 @@ class PlainSink:
         return self._inner.writable
 
     def send(self, frames: Sequence[bytes], joined: bytes) -> None:
-        lines = [line for frame in frames for line in plain_lines(payload_of(frame))]
+        lines = [line for frame in frames for line in self._view(payload_of(frame))]
         out = [text_frame(line.encode()) for line in lines]
         if out:
             self._inner.send(out, b"".join(out))

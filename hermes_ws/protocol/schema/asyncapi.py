@@ -99,7 +99,7 @@ def _inbox() -> dict[str, Any]:
         "address": "/ws",
         "title": "All conversations",
         "summary": "The latest state of each, those that need a person first. Nothing is replayed.",
-        **_socket(_INBOX, {"type": "object", "properties": {}}),
+        **_socket(_INBOX, {"type": "object", "properties": {"plain": _plain()}}),
     }
 
 
@@ -126,10 +126,14 @@ def _query() -> dict[str, Any]:
                 default="snapshot",
             ),
             "exclude": _parameter("string", "Types not to deliver, such as `message.delta,reasoning.delta`."),
-            "plain": _parameter("string", "Readable lines in place of JSON, for a terminal.", enum=["1"]),
+            "plain": _plain(),
             "ticket": _parameter("string", "A single-use credential from `POST /api/tickets`."),
         },
     }
+
+
+def _plain() -> dict[str, Any]:
+    return _parameter("string", "Readable lines in place of JSON, for a terminal.", enum=["1"])
 
 
 def _parameter(type_: str, description: str, **more: Any) -> dict[str, Any]:
