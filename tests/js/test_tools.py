@@ -300,6 +300,27 @@ async def test_a_result_that_is_ready_while_the_line_is_down_is_handed_over_late
         assert len(handler.begun) == 1
 
 
+async def test_a_call_that_was_made_while_the_line_was_down_is_begun_when_it_is_back(
+    node: Node, server: Server
+) -> None:
+    async with soon(40), Proxy.before(server.port) as proxy:
+        conversation = await opened(node, server, fresh(), url=proxy.url)
+        heard = await conversation.on("connection")
+        handler = Handler()
+        await offers(conversation, handler)
+        run = await conversation.run(f"/sleep 0.3\n{CALL}")
+        await run.run_id()
+        proxy.refusing = True
+        proxy.cut_all()
+        await heard.until(lambda connection: connection["status"] == "waiting")
+        async with server.socket(await conversation.get("id"), from_="start") as beside:
+            await beside.until("interaction.requested")
+        assert handler.begun == []
+        proxy.refusing = False
+        assert outcomes(await run.events()) == [("ok", "Rain.")]
+        assert len(handler.begun) == 1
+
+
 async def test_a_call_that_was_told_on_a_dead_line_is_begun_on_the_next(node: Node, server: Server) -> None:
     async with soon(40), Proxy.before(server.port) as proxy:
         conversation = await opened(node, server, fresh(), url=proxy.url)
