@@ -24,7 +24,7 @@ from tests.session.world import as_json, fold_state, without_deltas
 from tests.wire import Json
 
 LONG = os.environ.get("HERMES_WS_TESTS_LONG") == "1"
-EXAMPLES = 2_000 if LONG else 25
+EXAMPLES = 2_000 if LONG else 50
 WINDOWS = [(1_000_000, 100_000_000), (1, 100_000_000), (3, 100_000_000), (1_000_000, 1), (1_000_000, 700)]
 """``max_items`` and ``max_bytes`` of snapshots."""
 

@@ -308,7 +308,7 @@ async def test_a_question_outlives_the_server(node: Node, make_server: MakeServe
         assert (await answer)["interaction_id"] == asked["interaction_id"]
         assert (await run.done())["output"] == "thanks"
         await watched.verdict(server)
-    assert {interaction["interaction_id"] for interaction in told} == {asked["interaction_id"]}
+    assert [interaction["interaction_id"] for interaction in told] == [asked["interaction_id"]]
 
 
 async def test_a_server_that_drains_says_when_to_come_back(node: Node, make_server: MakeServer, tmp_path: Path) -> None:
