@@ -16,8 +16,10 @@ __all__ = ["begun_by"]
 
 async def begun_by(runtime: Runtime, command: Command, caller: Caller) -> Conversation:
     """One that nobody has yet; but a command that is sent again under its id finds the one that it began, as long as
-    the id is remembered. Raises as :meth:`Runtime.open`."""
+    the id is remembered. For who reaches one conversation only it is that. Raises as :meth:`Runtime.open`."""
     principal = caller.principal
+    if principal.only is not None:
+        return await runtime.open(ConversationRef(principal.namespace, principal.only))
     if command.id is None:
         return await runtime.open(ConversationRef(principal.namespace, new_id("conv")))
     for count in itertools.count():

@@ -28,6 +28,11 @@ class Principal:
     tools: ToolFilter | None = None
     conversations: frozenset[str] | None = None
 
+    @property
+    def only(self) -> str | None:
+        """The one conversation that the credential reaches, if there is no other: where a ticket is for."""
+        return next(iter(self.conversations)) if self.conversations and len(self.conversations) == 1 else None
+
     def may_open(self, conversation_id: str) -> bool:
         """Whether the credential reaches this conversation."""
         return self.conversations is None or conversation_id in self.conversations

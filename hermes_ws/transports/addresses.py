@@ -20,10 +20,12 @@ ROOT: Final = "hermes_ws.root"
 
 
 def conversation_ref(principal: Principal, conversation_id: str) -> ConversationRef:
-    """The conversation of that id; for ``new`` one that nobody has yet. Raises :class:`Refused` for an id that is none,
-    or that the credential does not reach."""
+    """The conversation of that id; for ``new`` the only one that the credential reaches, or one that nobody has yet.
+
+    Raises :class:`Refused` for an id that is none, or that the credential does not reach.
+    """
     if conversation_id == "new":
-        conversation_id = new_id("conv")
+        conversation_id = principal.only or new_id("conv")
     elif not is_conversation_id(conversation_id):
         message = "a conversation id is 1 to 128 of A-Z a-z 0-9 . _ : - and begins with a letter or digit"
         raise Refused(400, message, CloseCode.BAD_REQUEST)

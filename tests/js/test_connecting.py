@@ -174,7 +174,6 @@ async def test_a_spent_ticket_followed_by_a_good_one_is_forgotten(node: Node, se
     assert tickets == []
 
 
-@pytest.mark.xfail(reason="a ticket for `new` does not open /ws/new", strict=True)
 async def test_a_ticket_for_a_new_conversation_and_then_for_the_one_that_it_became(
     node: Node, make_server: MakeServer
 ) -> None:

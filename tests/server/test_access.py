@@ -194,6 +194,22 @@ async def test_a_ticket_opens_its_conversation_once(server: Server) -> None:
     assert await closed_with(server, conversation, key="", ticket=grant["ticket"], subprotocols=["hermes.v1"]) == 4401
 
 
+@pytest.mark.parametrize("conversation", ["new", "given"])
+async def test_where_the_server_chooses_a_ticket_opens_the_conversation_that_it_is_for(
+    server: Server, conversation: str
+) -> None:
+    grant = await ticket_for(server, conversation if conversation == "new" else fresh())
+    async with server.socket("new", key="", ticket=grant["ticket"]) as socket:
+        assert (await socket.greeted())["conversation_id"] == grant["conversation"]
+    again = await ticket_for(server, grant["conversation"])
+    async with server.http(key="") as http:
+        path, command = (
+            f"/api/conversations/new/commands?ticket={again['ticket']}",
+            {"type": "run.start", "input": "hi"},
+        )
+        assert (await http.post(path, json=command)).json()["conversation_id"] == grant["conversation"]
+
+
 async def test_a_ticket_of_another_conversation_is_403(server: Server) -> None:
     one, other = await ticket_for(server, fresh()), await ticket_for(server, fresh())
     assert (await refused(server, fresh(), key="", ticket=one["ticket"]))[0] == 403
