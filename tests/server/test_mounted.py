@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_inbox import Inbox, answers
 from tests.server.streams import stream
+from tests.server.test_inbox import Inbox, answers
 from tests.wire import Server, clean_environment, expect_contiguous, fresh
 
 PROGRAM = """
