@@ -22,7 +22,6 @@ from hermes_ws.runtime.conversation import Conversation
 from hermes_ws.runtime.log_cursor import LogCursor
 from hermes_ws.runtime.runtime import Runtime
 from hermes_ws.runtime.tail import Chunk, Tail, payload_of
-from hermes_ws.transports.auth import Refused
 from hermes_ws.transports.log_query import LogQuery
 
 __all__ = ["EVENT_STREAM", "LogStreams"]
@@ -46,9 +45,8 @@ class LogStreams:
         self._newest: WeakKeyDictionary[Tail, tuple[Chunk, bytes]] = WeakKeyDictionary()
 
     def answer(self, conversation: Conversation, query: LogQuery, headers: Mapping[str, str]) -> Response:
-        """Everything that follows, as it comes. Raises :class:`Refused` 503 when the server is going down."""
-        if self._runtime.draining:
-            raise Refused(503, "the server takes no more streams now; come back a little later")
+        """Everything that follows, as it comes. One that is asked for while the server goes down is short, but not
+        refused: to a browser a refusal is final."""
         cursor = query.stream_of(conversation, query.seen)
         return EventStream(self._messages(conversation, cursor), stall_s=self._readers.stall_s, headers=headers)
 

@@ -257,6 +257,24 @@ async def test_after_a_kill_it_goes_on_where_it_was(make_server: MakeServer, tmp
     assert sum('"type":"run.recovered"' in frame for frame in got) == 2
 
 
+async def test_one_that_is_asked_for_while_the_server_goes_down_says_so_and_is_not_refused(runtime: Runtime) -> None:
+    conversation = await runtime.open(REF)
+    await send(runtime, conversation, RunStart(input="/ask Well?"))
+    during, after = Line(), Line()
+    runtime.draining = True
+    task = during.answer(_streams(runtime).answer(conversation, _query(), {}))
+    await until(lambda: b'"type":"run.waiting"' in during.body)
+    await runtime.drain(0, 1_000)
+    await over(task)
+    await _streams(runtime).answer(conversation, _query(), {})(after.scope, after.receive, after.send)
+    for line in (during, after):
+        parser = Parser()
+        parser.feed(line.body)
+        assert line.complete
+        assert (parser.retry, parser.comments) == (1_000, ["the server is going down; come back"])
+    assert parser.messages == []
+
+
 async def test_a_failed_commit_does_not_end_it(runtime: Runtime, store: GatedStore) -> None:
     conversation, line = await runtime.open(REF), Line()
     await send(runtime, conversation, ConversationConfigure(config={"title": "one"}))
