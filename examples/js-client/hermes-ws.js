@@ -314,6 +314,8 @@ export class Fold {
     this.#items.splice(index, 1);
     this.#open.delete(id);
     for (const [other, at] of this.#open) if (at > index) this.#open.set(other, at - 1);
+    const [first] = this.#items;
+    if (this.#state.before === id && first) this.#state.before = idOf(first);
     this.#itemsChanged = true;
   }
 }
@@ -910,7 +912,7 @@ class FollowedRun {
 
   /** @param {Event} event */
   offer(event) {
-    if (this.over || !("run_id" in event)) return;
+    if (!("run_id" in event)) return;
     if (this.#run_id === undefined) return void this.#early.push(event);
     if (event.run_id !== this.#run_id) return;
     this.heard = true;
@@ -1110,7 +1112,9 @@ async function outcome(handler) {
 
 /**
  * Where a conversation begins: `from` says what is delivered first, `after` (with its `epoch`) that it is what follows
- * that number. Events of the types in `exclude` are not sent by the server.
+ * that number. Events of the types in `exclude` are not sent by the server: `message.delta`, `reasoning.delta` and
+ * `tool.output` can be left out, what they tell comes whole at the end. Of other types the state lacks what they tell,
+ * and without `run.completed` and its like no run is `done`.
  * @typedef {{ from?: "start" | "snapshot" | "now", after?: number, epoch?: string, exclude?: string[] }} Beginning
  */
 

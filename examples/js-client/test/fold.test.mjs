@@ -160,6 +160,19 @@ describe("the fold", () => {
     assert.deepEqual(fold.state.items.map((item) => [item.item_id, item.text]), [["r", "hi"], ["a", "Hello"]]);
   });
 
+  it("takes back what its window begins with, too: older items are then asked for from the next one", () => {
+    const open = { ...said("b"), role: "assistant", status: "in_progress", step: 1 };
+    const fold = new Fold({ at: 9, ...EMPTY, items: [open, said("s")], before: "b" });
+    fold.apply({ type: "item.discarded", seq: 10, ts: 10, run_id: "r", item_id: "b", reason: "retried" });
+    assert.deepEqual([fold.state.items, fold.state.before], [[said("s")], "s"]);
+  });
+
+  it("begins a call with nothing printed, and nothing cut", () => {
+    const { type, seq, ts, ...told } = called(4, "c");
+    const [, call] = folded(created, started(2, "r"), step(3), called(4, "c")).state.items;
+    assert.deepEqual(call, { ...told, type: "tool_call", status: "started", output: "", truncated: false });
+  });
+
   it("shows progress only while a call runs", () => {
     const fold = folded(created, started(2, "r"), step(3), called(4, "c"));
     fold.apply(printed(5, "c", { stream: "progress", progress: 1, total: 3 }));
