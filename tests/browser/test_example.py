@@ -62,6 +62,15 @@ async def test_reasoning_is_folded_away_until_somebody_wants_it(server: Server, 
     await expect(thought).to_be_visible()
 
 
+async def test_markup_is_shown_as_what_it_is(server: Server, new_tab: NewTab) -> None:
+    tab = await new_tab()
+    await tab.open(server.url, server.key, fresh())
+    await tab.say("/ask <b>Which?</b> | <i>red</i> | blue\n/say <img src=x onerror=alert(1)>")
+    await tab.press("<i>red</i>")
+    await expect(tab.answer).to_have_text("<img src=x onerror=alert(1)>")
+    await expect(tab.page.locator("main img, main i, main b b")).to_have_count(0)
+
+
 async def test_each_option_shows_the_rule_it_would_remember_and_a_refusal_is_told(
     server: Server, new_tab: NewTab
 ) -> None:
@@ -201,9 +210,47 @@ async def test_a_run_that_fails_says_why_until_the_next_one_begins(server: Serve
 async def test_a_key_that_is_not_known_is_said_to_be_so(server: Server, new_tab: NewTab) -> None:
     tab = await new_tab()
     await tab.page.goto(f"{server.url}/example#key=wrong&c=demo")
-    await expect(tab.notice).to_contain_text("this key is not known here (4401)")
+    await expect(tab.notice).to_have_text("this key is not known here (4401): open /example#key=KEY&c=demo")
     await expect(tab.page.locator("#line")).to_have_text("closed")
     await tab.picture("wrong-key")
+
+
+async def test_a_conversation_that_is_deleted_is_said_to_be_gone(server: Server, new_tab: NewTab) -> None:
+    tab, conversation = await new_tab(), fresh()
+    await tab.open(server.url, server.key, conversation)
+    await tab.say("hi")
+    await tab.is_idle()
+    async with server.http() as http:
+        await http.delete(f"/api/conversations/{conversation}")
+    await expect(tab.page.locator("#line")).to_have_text("closed")
+    await expect(tab.notice).to_contain_text("(4410)")
+
+
+async def test_a_page_that_is_loaded_anew_in_the_middle_of_a_run_goes_on(server: Server, new_tab: NewTab) -> None:
+    tab, conversation = await new_tab(), fresh()
+    await tab.open(server.url, server.key, conversation)
+    await tab.say("/think Hm.\n/stream 400 5\n/ask Which? | red | blue")
+    await expect(tab.answer).to_contain_text("0 1 2 3")
+    await tab.page.reload()
+    await expect(tab.answer).to_contain_text("0 1 2 3")
+    await expect(tab.question).to_be_visible()
+    await tab.page.reload()
+    await tab.press("blue")
+    await expect(tab.card("Ask").locator("[data-slot=output]")).to_have_text("blue")
+    await tab.is_idle()
+    assert await tab.shown() == wanted(await snapshot(server, conversation))
+
+
+async def test_a_call_is_executed_in_one_of_two_tabs(server: Server, new_tab: NewTab) -> None:
+    one, other, conversation = await new_tab(), await new_tab(), fresh()
+    for tab in (one, other):
+        await tab.open(server.url, server.key, conversation)
+    await other.say("/tool browser_info {}")
+    for tab in (one, other):
+        await expect(tab.card("browser_info")).to_contain_text("client ok")
+        await tab.is_idle()
+    answers = [event for event in await server.log(conversation) if event["type"] == "interaction.resolved"]
+    assert [answer["outcome"] for answer in answers] == ["answered"]
 
 
 async def test_two_tabs_see_the_same_and_the_one_that_answers_first_is_the_one_that_counts(
