@@ -166,6 +166,15 @@ describe("a run", () => {
     assert.equal((await run.done).type, "run.completed");
   });
 
+  it("keeps nothing for a loop that was left", async () => {
+    const { talk, run, told, command } = await begin();
+    await talk.line().ok(command, { run_id: "r" });
+    const events = run[Symbol.asyncIterator]();
+    await events.return();
+    await talk.line().say(started(2, "r"));
+    assert.deepEqual([await events.next(), await told.end, told.length], [{ done: true, value: undefined }, "ended", 0]);
+  });
+
   it("goes on over a line that was cut, and over a snapshot that came before it was sent", async () => {
     const { client, line, sockets } = scripted();
     const conversation = client.conversation("demo");
