@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Coroutine, MutableMapping, Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -46,6 +47,12 @@ __all__ = ["App"]
 
 _SOCKET_PATH: Final = re.compile(r"/ws/(?P<id>[^/]+)")
 _VERSION: Final = re.compile(r"hermes\.v[0-9]+")
+
+
+class _Serve(Protocol):
+    """What serves a socket that was let in, until it is gone."""
+
+    def __call__(self, *, receive: Receive, send: Send) -> Coroutine[Any, Any, None]: ...
 
 
 class App:
@@ -97,40 +104,35 @@ class App:
         await receive()
         offered: list[str] = scope.get("subprotocols") or []
         subprotocol = PROTOCOL if PROTOCOL in offered else None
-        try:
-            if path == compat_http.SOCKET_PATH:
-                await self._compatible(self._admit_compatible(scope), scope, receive, send)
-                return
-            if path == INBOX_PATH:
-                await self._inbox(self._admit_to_inbox(scope), subprotocol, scope, receive, send)
-                return
-            principal, conversation, query = await self._admit(path, scope)
-        except Refused as refused:
-            await refuse_socket(refused, subprotocol, scope, receive, send)
-            return
-        except HermesError:
-            unreadable = Refused(500, "the conversation cannot be read from the log", CloseCode.INTERNAL)
-            await refuse_socket(unreadable, subprotocol, scope, receive, send)
-            return
-        with conversation.held():
-            await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
-            self._sockets += 1
+        with ExitStack() as held:
             try:
-                await serve_socket(
-                    self._runtime,
-                    conversation,
-                    principal,
-                    query,
-                    self._limits,
-                    scope=scope,
-                    receive=receive,
-                    send=send,
-                )
-            finally:
-                self._sockets -= 1
+                serve = await self._admit(path, scope, held)
+            except Refused as refused:
+                await refuse_socket(refused, subprotocol, scope, receive, send)
+                return
+            except HermesError:
+                unreadable = Refused(500, "the conversation cannot be read from the log", CloseCode.INTERNAL)
+                await refuse_socket(unreadable, subprotocol, scope, receive, send)
+                return
+            ours = path != compat_http.SOCKET_PATH
+            await send({"type": "websocket.accept", "subprotocol": subprotocol if ours else None, "headers": []})
+            await serve(receive=receive, send=send)
 
-    async def _admit(self, path: str, scope: MutableMapping[str, Any]) -> tuple[Principal, Conversation, SocketQuery]:
-        """Judge a socket before its upgrade. Raises :class:`Refused`."""
+    async def _admit(self, path: str, scope: MutableMapping[str, Any], held: ExitStack) -> _Serve:
+        """Judge a socket before its upgrade; what serves it then. What it takes up meanwhile goes into ``held``. Raises
+        :class:`Refused`."""
+        if path == compat_http.SOCKET_PATH:
+            return self._admit_compatible(scope, held)
+        if path == INBOX_PATH:
+            return self._admit_to_inbox(scope, held)
+        principal, conversation, query = await self._admit_to_one(path, scope, held)
+        held.enter_context(conversation.held())
+        return partial(serve_socket, self._runtime, conversation, principal, query, self._limits, scope=scope)
+
+    async def _admit_to_one(
+        self, path: str, scope: MutableMapping[str, Any], held: ExitStack
+    ) -> tuple[Principal, Conversation, SocketQuery]:
+        """Judge the socket of a conversation."""
         self._access.check_address(scope)
         _check_version(scope.get("subprotocols") or [])
         found = _SOCKET_PATH.fullmatch(path)
@@ -140,7 +142,7 @@ class App:
         if conversation_id is None:
             message = f"there is no socket at {path[:200]}; it is /ws/CONVERSATION, or /ws for all of them"
             raise Refused(404, message, CloseCode.NOT_FOUND)
-        self._check_room()
+        self._take_place(held)
         ref = conversation_ref(principal, conversation_id)
         try:
             return principal, await self._runtime.open(ref), query
@@ -149,57 +151,33 @@ class App:
                 raise Refused(404, refused.message, CloseCode.NOT_FOUND) from None
             raise Refused(503, refused.message, CloseCode.TOO_MANY) from None
 
-    def _check_room(self) -> None:
+    def _take_place(self, held: ExitStack) -> None:
+        """Count one more socket, as long as there is room: many may come at once, and each is let in with a wait."""
         if self._sockets >= self._limits.sockets or self._runtime.draining:
             code = CloseCode.DRAINING if self._runtime.draining else CloseCode.TOO_MANY
             raise Refused(503, "the server takes no more sockets now; come back a little later", code)
+        self._sockets += 1
+        held.callback(self._leave_place)
 
-    def _admit_to_inbox(self, scope: MutableMapping[str, Any]) -> tuple[Principal, bool]:
-        """Judge a socket that is about all conversations, and whether it is to be readable. Raises :class:`Refused`."""
+    def _leave_place(self) -> None:
+        self._sockets -= 1
+
+    def _admit_to_inbox(self, scope: MutableMapping[str, Any], held: ExitStack) -> _Serve:
+        """Judge a socket that is about all conversations."""
         self._access.check_address(scope)
         _check_version(scope.get("subprotocols") or [])
         query = SocketQuery.parse(scope["query_string"])
         principal = self._access.identify(scope, ticket=query.ticket, conversation_id=None)
-        self._check_room()
-        return principal, query.plain
+        self._take_place(held)
+        return partial(serve_inbox, self._runtime, principal, self._limits, plain=query.plain, scope=scope)
 
-    async def _inbox(
-        self,
-        admitted: tuple[Principal, bool],
-        subprotocol: str | None,
-        scope: MutableMapping[str, Any],
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
-        self._sockets += 1
-        try:
-            principal, plain = admitted
-            await serve_inbox(
-                self._runtime, principal, self._limits, plain=plain, scope=scope, receive=receive, send=send
-            )
-        finally:
-            self._sockets -= 1
-
-    def _admit_compatible(self, scope: MutableMapping[str, Any]) -> Caller:
-        """Judge a socket of the Responses API. Raises :class:`Refused`."""
+    def _admit_compatible(self, scope: MutableMapping[str, Any], held: ExitStack) -> _Serve:
+        """Judge a socket of the Responses API."""
         self._access.check_address(scope)
         principal = self._access.identify(scope, ticket=None, conversation_id=None)
-        self._check_room()
-        return Caller(principal, "socket")
-
-    async def _compatible(self, caller: Caller, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-        self._sockets += 1
-        try:
-            await serve_texts(
-                receive,
-                send,
-                partial(compat_http.serve_socket, self._api, caller, Headers(scope=scope)),
-                stall_s=self._settings.compat.stall_s,
-            )
-        finally:
-            self._sockets -= 1
+        self._take_place(held)
+        talk = partial(compat_http.serve_socket, self._api, Caller(principal, "socket"), Headers(scope=scope))
+        return partial(serve_texts, serve=talk, stall_s=self._settings.compat.stall_s)
 
     # -- HTTP ------------------------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import MakeServer
-from tests.wire import Json, Server, expect_contiguous, fresh, line, resident_kb, soon, terminals, wait_for
+from tests.wire import Json, Server, Socket, expect_contiguous, fresh, line, resident_kb, soon, terminals, wait_for
 
 SMALL = """
 [limits]
@@ -36,6 +36,24 @@ async def test_one_socket_too_many_is_told_to_come_back(make_server: MakeServer)
     async with server.socket() as again:
         await again.greeted()
     assert "ERROR" not in server.errors
+
+
+async def test_sockets_that_come_at_the_same_moment_are_counted_one_by_one(make_server: MakeServer) -> None:
+    server = make_server(settings=SMALL)
+    async with AsyncExitStack() as stack:
+        sockets = [stack.enter_async_context(server.socket(subprotocols=["hermes.v1"])) for _ in range(12)]
+        came = await asyncio.gather(*sockets)
+        let_in = [socket for socket in came if not await _was_closed(socket)]
+    assert len(let_in) == 3
+
+
+async def _was_closed(socket: Socket) -> bool:
+    """Whether it is told to come back instead of being greeted."""
+    try:
+        await socket.ok("ping")
+    except ConnectionClosed:
+        return True
+    return False
 
 
 async def test_commands_beyond_those_in_flight_are_overloaded_and_can_be_sent_again(make_server: MakeServer) -> None:
