@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
+from tests.client.proxy import Proxy
 from tests.conftest import MakeServer
 from tests.js.node import needs_node
 from tests.js.remote import Client, Conversation, Iteration, JsError, Node, Thrown
 from tests.server.test_mounted import mounted
-from tests.wire import Json, Server, expect_contiguous, fresh
+from tests.wire import Json, Server, expect_contiguous, fresh, soon
 
 __all__ = ["mounted"]
 
 pytestmark = needs_node
+
+PAST = "/api/conversations/c/events?after=0"
 
 
 @pytest.fixture
@@ -78,6 +81,22 @@ async def test_what_is_excluded_is_not_told_and_still_counts(client: Client) -> 
     assert "message.delta" not in {event["type"] for event in heard}
     assert await conversation.seq() >= last["seq"]
     assert (await conversation.call("snapshot"))["items"] == (await conversation.state())["items"]
+
+
+async def test_what_was_folded_away_is_accounted_for(node: Node, make_server: MakeServer) -> None:
+    """A log whose deltas have had their time, told from its start."""
+    server = make_server(settings="[store]\nretention_s = 1\nsweep_every_s = 0.1\n[readers]\ntail_bytes = 2000\n")
+    async with server.socket("c") as socket:
+        await socket.ok("conversation.configure", config={"approvals": {"mode": "auto"}})
+        await socket.run("/think a b c\n/stream 50\n/run seq 5\n/say end")
+    async with soon():
+        while not any(event["type"] == "skipped" for event in (await server.get(PAST))["events"]):
+            await asyncio.sleep(0.05)
+    conversation = await (await node.client(server.url, key=server.key)).conversation("c", from_="start")
+    heard = await conversation.on("event")
+    await conversation.ready()
+    assert await conversation.state() == await conversation.call("snapshot")
+    assert heard == [event for event in (await server.get(PAST))["events"] if event["type"] != "skipped"]
 
 
 async def test_new_becomes_what_the_server_chose(client: Client, server: Server) -> None:
@@ -172,6 +191,27 @@ async def test_a_spent_ticket_followed_by_a_good_one_is_forgotten(node: Node, se
     conversation = await client.conversation(name)
     await conversation.ready()
     assert tickets == []
+
+
+async def test_a_ticket_that_is_refused_now_and_then_is_no_reason_to_go(node: Node, server: Server) -> None:
+    name = fresh()
+    spent = await ticket(server, name)
+    async with server.socket(name, key="", ticket=spent) as socket:
+        await socket.greeted()
+    good = [True, False] * 5
+
+    async def get_ticket(asked: Json) -> str:
+        return await ticket(server, name) if good.pop() else spent
+
+    async with Proxy.before(server.port) as proxy:
+        client = await node.client(proxy.url, getTicket=get_ticket, backoff={"firstMs": 1, "mostMs": 5})
+        conversation = await client.conversation(name)
+        heard = await conversation.on("connection")
+        for lives in range(1, 5):
+            await heard.until(lambda _, lives=lives: sum(one["status"] == "live" for one in heard) == lives)  # type: ignore[misc]
+            proxy.cut_all()
+        assert await conversation.call("ping") == 0
+    assert good == []
 
 
 async def test_a_ticket_for_a_new_conversation_and_then_for_the_one_that_it_became(
