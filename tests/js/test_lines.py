@@ -208,6 +208,20 @@ async def test_an_answer_that_was_given_before_a_cut_is_given_once(node: Node, s
     assert sum(event["type"] == "interaction.resolved" for event in events) == 1
 
 
+async def test_what_has_no_answer_when_it_is_closed_says_so(node: Node, server: Server) -> None:
+    async with soon(), Proxy.before(server.port) as proxy:
+        conversation = await (await hasty(node, proxy.url, server)).conversation(fresh())
+        await conversation.ready()
+        proxy.passing.clear()
+        run = await conversation.run("hi")
+        waiting = [conversation.call("ping"), conversation.call("configure", {"title": "t"}), run.done(), run.events()]
+        told = asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0)
+        await conversation.call("close")
+        assert [getattr(failure, "name", failure) for failure in await told] == ["ConversationClosed"] * 4
+        proxy.passing.set()
+
+
 # -- silence ---------------------------------------------------------------------------------------------
 
 
