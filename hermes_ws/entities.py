@@ -249,6 +249,8 @@ class Run:
     retry_of: str | None = None
     started_at: int = 0
     waiting_since: int | None = None
+    asking_since: int | None = None
+    """Since when people are asked, or whoever started the run. A call that a client at a socket executes is work."""
     waited_ms: int = 0
     step: Step | None = None
     open: dict[str, StepItem] = field(default_factory=dict[str, StepItem])
@@ -265,9 +267,14 @@ class Run:
     fruitless: int = 0
     """Recoveries since anything of it was finished: a step, a call, a question."""
 
+    @property
+    def at_work(self) -> bool:
+        """Whether its deadline counts: nobody is asked, and it is not being stopped."""
+        return self.asking_since is None and self.status != "stopping"
+
     def elapsed_ms(self, now: int) -> int:
         """How long the run has been working; the time it waited for people does not count (guarantee 7)."""
-        waiting = now - self.waiting_since if self.waiting_since is not None else 0
+        waiting = now - self.asking_since if self.asking_since is not None else 0
         return now - self.started_at - self.waited_ms - waiting
 
     def view(self) -> RunSummary:

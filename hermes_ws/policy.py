@@ -49,7 +49,7 @@ __all__ = [
 TERMINAL: Final = "builtin:terminal"
 """Whose commands are looked into; any other tool may call an argument what it likes."""
 CLIENT: Final = "client"
-"""The source of functions that whoever started the run executes: nothing happens here."""
+"""The source of tools that clients execute: nothing happens here."""
 RISKS: Final[tuple[Risk, ...]] = ("low", "medium", "high")
 _MODES: Final[tuple[ApprovalMode, ...]] = ("auto", "ask", "deny")
 """From loose to strict."""
@@ -104,18 +104,21 @@ def allowed(
     chosen: ToolFilter | None,
     narrower: Iterable[ToolFilter | None],
     default: Sequence[str],
+    *,
+    brought: bool = False,
 ) -> bool:
     """Whether every filter lets the tool through: the conversation's, which without an ``allow`` leaves the server's
-    default set, and those that can only take away from it (the operator's, the key's, the run's)."""
+    default set, and those that can only take away from it (the operator's, the key's, the run's). Of a function that
+    was ``brought`` along with the run only a ``deny`` says no."""
     base = chosen or ToolFilter()
     every = [base if base.allow is not None else ToolFilter(allow=list(default), deny=base.deny), *narrower]
-    return all(_passes(given, tool) for given in every if given is not None)
+    return all(_passes(given, tool, brought) for given in every if given is not None)
 
 
-def _passes(given: ToolFilter, tool: ToolDescription) -> bool:
+def _passes(given: ToolFilter, tool: ToolDescription, brought: bool) -> bool:
     if any(fits(pattern, tool) for pattern in given.deny or []):
         return False
-    if given.allow is None or tool.source == CLIENT:  # who brings a function executes it: only a refusal says no
+    if given.allow is None or brought:
         return True
     return any(fits(pattern, tool) for pattern in given.allow)
 
@@ -130,10 +133,11 @@ def judge(
     approvals: ApprovalsConfig | None,
     settings: ApprovalSettings,
     remembered: Iterable[ApprovalRule],
+    brought: bool = False,
 ) -> Judgement:
     """What to do with this call of this tool."""
     risk = risk_of(tool, arguments)
-    if not allowed(tool, chosen, narrower, default):
+    if not allowed(tool, chosen, narrower, default, brought=brought):
         return Judgement("deny", risk, f"the tool {qualified(tool)} is not allowed in this conversation")
     matching: list[Verdict] = [rule.decision for rule in _rules(approvals, settings) if fits(rule.tool, tool)]
     if "deny" in matching:

@@ -552,14 +552,14 @@ class Reports:
         """When :meth:`tick` has something to do (Unix ms), or None."""
         due = [asked.expires_at for asked in self.state.interactions.values()]
         run = self.state.active
-        if run is not None and run.status == "running" and run.run_id not in self._failing:
+        if run is not None and run.at_work and run.run_id not in self._failing:
             due.append(run.started_at + run.waited_ms + self._jumped_ms + self.deadline_ms(run.run_id))
         return min(due, default=None)
 
     def jumped(self, by_ms: int) -> None:
         """The clock was set: to the deadline of a run at work that is no time that passed."""
-        if self.state.active is not None and self.state.active.waiting_since is None:
-            self._jumped_ms += by_ms
+        run = self.state.active
+        self._jumped_ms += by_ms if run is not None and run.asking_since is None else 0
 
     def give_up(self, run_id: str, error: ErrorInfo) -> Decision:
         """End the active run as failed: its agent is cancelled, and reports the end."""
@@ -575,7 +575,7 @@ class Reports:
         for asked in [i for i in self.state.interactions.values() if i.expires_at <= now]:
             self._resolve(asked, outcome="expired", option=asked.on_expire.option, by=SERVER, via="timeout")
         run = self.state.active
-        if run is not None and run.status == "running" and run.run_id not in self._failing:
+        if run is not None and run.at_work and run.run_id not in self._failing:
             deadline_ms = self.deadline_ms(run.run_id)
             if run.elapsed_ms(now) - self._jumped_ms >= deadline_ms:
                 message = f"the run took longer than its {deadline_ms} ms"

@@ -185,7 +185,6 @@ class State:
         if run.waiting_since is None or run.interactions:
             raise IllegalTransition("run.resumed belongs after the last open interaction is resolved")
         run.status = "running" if after == "running" else "stopping"
-        run.waited_ms += max(0, e.ts - run.waiting_since)
         run.waiting_since = None
         run.waited_for.clear()
 
@@ -329,6 +328,8 @@ class State:
         _move(INTERACTION, e, "open" if known else None)
         self.interactions[e.interaction_id] = e
         run.interactions.append(e.interaction_id)
+        if e.owner is None and run.asking_since is None:
+            run.asking_since = e.ts
         run.waited_for.append(e.interaction_id)
         asker = run.open.get(e.call_id) if e.call_id is not None else None
         (asker.asked if isinstance(asker, ToolCall) else run.asked).append(e)
@@ -338,6 +339,9 @@ class State:
         _move(INTERACTION, e, "open" if e.interaction_id in self.interactions else "resolved")
         del self.interactions[e.interaction_id]
         run.interactions.remove(e.interaction_id)
+        if run.asking_since is not None and all(self.interactions[i].owner is not None for i in run.interactions):
+            run.waited_ms += max(0, e.ts - run.asking_since)
+            run.asking_since = None
         self.resolutions[e.interaction_id] = e
         run.fruitless = run.fruitless if e.outcome == "cancelled" else 0
 

@@ -940,7 +940,7 @@ export interface ClientUpdate {
   name?: string | null;
   /** What it executes, in place of what it said before; absent: as before. */
   tools?: Array<ClientTool> | null;
-  /** The kinds it can answer, in place of what it said before; absent: as before. */
+  /** The kinds that its person, or it by itself, can answer. Nothing depends on it yet. */
   interactions?: Array<InteractionKind> | null;
 }
 
@@ -1155,7 +1155,7 @@ export interface Choice {
 
 /** A tool that a client executes. */
 export interface ClientTool {
-  /** What the model calls it. */
+  /** What the model calls it: 1 to 64 of `A-Z a-z 0-9 _ -`. */
   name: string;
   /** For the model. */
   description?: string | null;

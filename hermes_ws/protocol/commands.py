@@ -164,7 +164,7 @@ class ClientTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A tool that a client executes."""
 
     name: str
-    """What the model calls it."""
+    """What the model calls it: 1 to 64 of ``A-Z a-z 0-9 _ -``."""
     description: str | None = None
     """For the model."""
     parameters: dict[str, Any] | None = None
@@ -181,12 +181,12 @@ class ClientUpdate(CommandBase, frozen=True, kw_only=True, tag="client.update"):
 
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     """The client's choice; the same after a reconnect."""
-    name: str | None = None
+    name: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     """For people."""
     tools: list[ClientTool] | None = None
     """What it executes, in place of what it said before; absent: as before."""
     interactions: list[InteractionKind] | None = None
-    """The kinds it can answer, in place of what it said before; absent: as before."""
+    """The kinds that its person, or it by itself, can answer. Nothing depends on it yet."""
 
 
 class InboxMore(CommandBase, frozen=True, kw_only=True, tag="inbox.more"):

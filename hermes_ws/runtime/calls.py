@@ -222,7 +222,13 @@ class Call(ToolContext):
         session = self._conversation.session
         run, options = session.state.runs[self._run_id], session.options.get(self._run_id)
         return self._workshop.permissions.judge(
-            tool, self._arguments, session.state.config, run.agent_name, options, rules
+            tool,
+            self._arguments,
+            session.state.config,
+            run.agent_name,
+            options,
+            rules,
+            brought=tool.source == policy.CLIENT and self._owner is None,
         )
 
     def _refusal(self, answer: Answer) -> Outcome | None:
@@ -390,7 +396,8 @@ class Call(ToolContext):
 
         async def give_up() -> None:
             await self._workshop.toolbox.clients.gone(owner)
-            self._questions.take_back(question)
+            if not self._conversation.session.holding:  # else it is the server that goes, and not the client
+                self._questions.take_back(question)
 
         waiting = asyncio.ensure_future(give_up())
         try:

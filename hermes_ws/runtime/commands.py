@@ -43,7 +43,7 @@ from hermes_ws.protocol.control import CommandHelp, Ok
 from hermes_ws.protocol.values import ApprovalsConfig, Config, InteractionTool, McpServerConfig, ToolDescription
 from hermes_ws.runtime.command_ids import Reply, digest, refusal
 from hermes_ws.runtime.conversation import Conversation
-from hermes_ws.runtime.functions import ClientFunction
+from hermes_ws.runtime.functions import ClientFunction, is_brought
 from hermes_ws.runtime.principal import Caller
 from hermes_ws.runtime.rules import standing_rules
 from hermes_ws.runtime.runtime import Runtime, new_id
@@ -203,13 +203,18 @@ def _update_client(runtime: Runtime, conversation: Conversation, command: Client
     seat = caller.seat
     if seat is None:
         raise CommandError("unsupported", "client.update is for sockets: who only asks is not there to be asked")
+    if conversation.dead:
+        raise CommandError("internal", "the conversation is being reloaded, or was deleted; connect again")
+    if conversation.session.scrubber.finds(msgspec.to_builtins(command)):
+        message = "a secret of this conversation or of the server is in it, and it would be shown to others"
+        raise CommandError("invalid_frame", message)
     for number, tool in enumerate(command.tools or []):
         description = ClientFunction(tool).description
         may = caller.principal.role in ("driver", "admin")
         if not may or not policy.allowed(description, None, [caller.principal.tools], ["*"]):
             message = f"your credential may not offer {policy.qualified(description)}"
             raise CommandError("not_permitted", message, path=f"$.tools[{number}]")
-    if command.tools is None and seat.on_leave is None:
+    if command.tools is None and not runtime.toolboxes.has(conversation):
         seat.client_id = command.client_id
     else:
         runtime.toolboxes.of(conversation).clients.update(seat, command)
@@ -235,8 +240,9 @@ async def _tools(runtime: Runtime, conversation: Conversation, caller: Caller) -
         await toolbox.start()
     config = conversation.session.state.config
     agent, _ = runtime.resolve_agent(config.agent, None)
-    every = (tool.description for tool in toolbox.every())
-    return [tool for tool in every if runtime.permissions.allowed(tool, config, agent, [caller.principal.tools])]
+    every, allowed = ((tool.description, is_brought(tool)) for tool in toolbox.every()), runtime.permissions.allowed
+    bounds = [caller.principal.tools]
+    return [tool for tool, brought in every if allowed(tool, config, agent, bounds, brought=brought)]
 
 
 # -- checks that need more than the session ------------------------------------------------------------

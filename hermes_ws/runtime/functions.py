@@ -15,9 +15,9 @@ import msgspec
 from hermes_ws.decisions import Ask
 from hermes_ws.protocol.commands import ClientTool
 from hermes_ws.protocol.values import Annotations, ContentPart, InteractionTool, Owner, ToolDescription
-from hermes_ws.tools.base import NobodyAnswered, ToolContext, ToolResult
+from hermes_ws.tools.base import NobodyAnswered, Tool, ToolContext, ToolResult
 
-__all__ = ["ClientFunction", "handed_over"]
+__all__ = ["ClientFunction", "handed_over", "is_brought"]
 
 _REPEATABLE: Final = Annotations(read_only=False, idempotent=True, destructive=False)
 """Handed over twice, a call is still one call."""
@@ -64,6 +64,11 @@ class ClientFunction:
         except msgspec.ValidationError as problem:
             return ToolResult(output=f"What the client answered cannot be read: {problem}.", is_error=True)
         return ToolResult(output=result.output, is_error=result.is_error, content=result.content)
+
+
+def is_brought(tool: Tool) -> bool:
+    """Whether it is a function that whoever started the run brought along, and executes."""
+    return isinstance(tool, ClientFunction) and tool.owner is None
 
 
 def handed_over(tool: ToolDescription, arguments: dict[str, Any], call_id: str, owner: Owner | None) -> Ask:

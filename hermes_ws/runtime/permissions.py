@@ -47,10 +47,17 @@ class Permissions:
     operator: Mapping[str, OperatorServer] = field(default_factory=dict[str, OperatorServer])
 
     def allowed(
-        self, tool: ToolDescription, config: Config, agent: str, bounds: Iterable[ToolFilter | None] = ()
+        self,
+        tool: ToolDescription,
+        config: Config,
+        agent: str,
+        bounds: Iterable[ToolFilter | None] = (),
+        *,
+        brought: bool = False,
     ) -> bool:
         """Whether everybody lets the tool through."""
-        return policy.allowed(tool, config.tools, self._narrower(tool, config, agent, bounds), self.default)
+        narrower = self._narrower(tool, config, agent, bounds)
+        return policy.allowed(tool, config.tools, narrower, self.default, brought=brought)
 
     def judge(
         self,
@@ -60,6 +67,8 @@ class Permissions:
         agent: str,
         options: RunOptions | None,
         remembered: Iterable[ApprovalRule],
+        *,
+        brought: bool = False,
     ) -> policy.Judgement:
         """What to do with this call of the tool."""
         place = config.place_of(tool.source)
@@ -75,6 +84,7 @@ class Permissions:
             approvals=_over(server.approvals if server else None, config.approvals),
             settings=self._settings(server, agent),
             remembered=remembered,
+            brought=brought,
         )
 
     def _narrower(

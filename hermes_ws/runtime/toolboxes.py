@@ -58,6 +58,10 @@ class Toolboxes:
             self._of[conversation] = found
         return found
 
+    def has(self, conversation: Conversation) -> bool:
+        """Whether it has asked for one."""
+        return conversation in self._of
+
     def beat(self, conversation: Conversation) -> None:
         """Let go of servers that it has not used for a while."""
         if conversation in self._of:

@@ -20,7 +20,7 @@ from hermes_ws.reports import AnswerEnd
 from hermes_ws.runtime.calls import Call, Workshop, run_metadata
 from hermes_ws.runtime.checked import checked
 from hermes_ws.runtime.conversation import Conversation
-from hermes_ws.runtime.functions import ClientFunction
+from hermes_ws.runtime.functions import ClientFunction, is_brought
 from hermes_ws.runtime.questions import Questions, answer_to, clarification
 from hermes_ws.runtime.renewal import renewed
 from hermes_ws.validation import too_deep
@@ -117,8 +117,9 @@ class RunTurn(Turn):
         await self._workshop.toolbox.start(self)
         config, agent = self._session.state.config, self._run.agent_name
         bounds = [self._options.tools, *self._options.bounds]
-        every = (tool.description for tool in self._workshop.toolbox.every())
-        return [tool for tool in every if self._workshop.permissions.allowed(tool, config, agent, bounds)]
+        allowed = self._workshop.permissions.allowed
+        every = ((tool.description, is_brought(tool)) for tool in self._workshop.toolbox.every())
+        return [tool for tool, brought in every if allowed(tool, config, agent, bounds, brought=brought)]
 
     async def credential(self, server: str, header: str) -> bool:
         """Have people asked for what an MCP server wants before it tells its tools."""

@@ -29,7 +29,7 @@ class NobodyAnswered(Exception):
 class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tools]`` of the configuration. Bytes are of UTF-8 text, times are seconds."""
 
-    default: list[str] = msgspec.field(default_factory=lambda: ["builtin:*", "mcp:*"])
+    default: list[str] = msgspec.field(default_factory=lambda: ["builtin:*", "mcp:*", "client:*"])
     """Tools a conversation has when its configuration names no ``allow``."""
     preview_bytes: AtLeastOne = 32_768
     """How much of a call's output the event, the snapshot and the model get; the rest is kept for fetching."""

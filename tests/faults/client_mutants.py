@@ -45,7 +45,6 @@ def who_reconnects_is_gone() -> None:
 
         return owner
 
-    replace(Clients, "is_there", lambda _: lambda clients, owner: False)
     replace(Clients, "_owner", no_grace)
 
 

@@ -47,8 +47,9 @@ async def never_reading(server: Server, conversation: str | None) -> sockets.soc
     made.setblocking(False)
     await loop.sock_connect(made, ("127.0.0.1", server.port))
     key = base64.b64encode(os.urandom(16)).decode()
+    path = "/ws" if conversation is None else f"/ws/{conversation}"
     request = (
-        f"GET /ws{'' if conversation is None else f'/{conversation}'}?from=now HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\n"
+        f"GET {path}?from=now HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\n"
         f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
         f"Authorization: Bearer {server.key}\r\n\r\n"
     )

@@ -122,6 +122,25 @@ async def test_a_conversation_that_denies_them_has_none(server: Server) -> None:
     assert call["status"] == "denied"
 
 
+@pytest.mark.parametrize("allow", [[], ["builtin:*"], ["client:time"]])
+async def test_an_allowlist_holds_for_them_too(server: Server, allow: list[str]) -> None:
+    async with server.socket() as socket:
+        await offers(socket)
+        await socket.ok("conversation.configure", config={"tools": {"allow": allow}})
+        assert not any(tool["name"] == "weather" for tool in (await socket.ok("tools.list"))["tools"])
+        await socket.run(CALL)
+    assert socket.of("tool.completed")[0]["status"] == "denied"
+
+
+async def test_an_allowlist_that_names_them_lets_them_be(server: Server) -> None:
+    async with server.socket() as socket:
+        await offers(socket)
+        await socket.ok("conversation.configure", config={"tools": {"allow": ["client:weather"]}})
+        await socket.ok("run.start", input=CALL)
+        await answers(socket, await socket.asked())
+        assert (await completed(socket))["status"] == "ok"
+
+
 async def test_tools_of_one_conversation_are_not_anothers(server: Server) -> None:
     async with server.socket() as one, server.socket() as other:
         await offers(one)
@@ -246,6 +265,18 @@ async def test_an_owner_whose_old_socket_is_still_there_has_moved_when_it_comes_
         assert (await completed(new))["status"] == "ok"
 
 
+async def test_a_client_is_there_as_long_as_one_of_its_sockets_is(server: Server) -> None:
+    conversation = fresh()
+    async with server.socket(conversation) as first:
+        await offers(first, "tab-1", {**WEATHER, "grace_ms": 0})
+        async with server.socket(conversation) as second:
+            await offers(second, "tab-1", {**WEATHER, "grace_ms": 0})
+        await first.ok("run.start", input=CALL)
+        asked = await first.asked()
+        assert (await answers(first, asked))["type"] == "ok"
+        assert (await completed(first))["status"] == "ok"
+
+
 async def test_a_call_that_waits_for_its_owner_waits_until_it_expires(make_server: MakeServer) -> None:
     server = make_server(settings="[sessions]\ninteraction_timeout_s = 1\n")
     conversation = fresh()
@@ -367,12 +398,55 @@ async def test_after_a_crash_an_owner_that_does_not_come_back_has_failed_the_cal
         await owner.ok("run.start", input=CALL)
         await owner.asked()
         server.kill()
-    again = make_server(data=data)
+    again = make_server(data=data, settings="[clients]\nrestart_grace_s = 0.1\n")
     async with again.socket(conversation, after=0) as watching:
         call = await completed(watching)
         await watching.until_final()
     assert (call["status"], "is gone" in call["output"]) == ("error", True)
     assert set(terminals(watching.log).values()) == {1}
+
+
+async def test_when_it_was_the_server_that_went_an_owner_with_no_patience_is_waited_for_a_little(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    data, conversation = tmp_path / "data", fresh()
+    server = make_server(data=data)
+    async with server.socket(conversation) as owner:
+        await offers(owner, "tab-1", {**WEATHER, "grace_ms": 0})
+        await owner.ok("run.start", input=CALL)
+        asked = await owner.asked()
+        server.terminate()
+        await server.exited()
+    again = make_server(data=data)
+    async with again.socket(conversation, after=0) as back:
+        await offers(back, "tab-1", {**WEATHER, "grace_ms": 0})
+        assert (await answers(back, asked))["type"] == "ok"
+        assert (await completed(back))["status"] == "ok"
+
+
+# -- time -----------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_hangs_is_held_to_the_deadline_of_the_run(server: Server) -> None:
+    """It is a program that works, not a person who thinks."""
+    async with server.socket() as socket:
+        await offers(socket)
+        await socket.ok("run.start", input=CALL, deadline_ms=300)
+        await socket.asked()
+        final = await socket.until_final()
+    assert final["error"]["code"] == "deadline_exceeded"
+    assert set(terminals(socket.log).values()) == {1}
+
+
+async def test_while_a_person_is_asked_beside_it_the_deadline_stands_still(make_server: MakeServer) -> None:
+    server = make_server(settings="[sessions]\ninteraction_timeout_s = 2\n")
+    async with server.socket() as socket:
+        await offers(socket)
+        script = '/tool weather {"city": "Oslo"}\n/par\n/ask Which?\n/say done'
+        await socket.ok("run.start", input=script, deadline_ms=500)
+        final = await socket.until_final()
+    assert final["type"] == "run.completed", "the deadline fired while a person was asked"
+    assert [resolved["outcome"] for resolved in socket.of("interaction.resolved")] == ["expired"] * 2
 
 
 # -- who may, and what is refused -----------------------------------------------------------------------
@@ -388,6 +462,7 @@ async def test_after_a_crash_an_owner_that_does_not_come_back_has_failed_the_cal
         ([{"name": "time", "parameters": {"type": "string"}}], "$.tools[0].parameters.type"),
         ([{"name": "time", "if_gone": "panic"}], "$.tools[0].if_gone"),
         ([{"name": "time", "grace_ms": -1}], "$.tools[0].grace_ms"),
+        ([{"name": "time"}, {"name": "x", "parameters": {"properties": 5}}], "$.tools[1].parameters"),
     ],
 )
 async def test_an_offer_that_cannot_be_names_the_field(server: Server, tools: list[Json], path: str) -> None:
@@ -404,6 +479,44 @@ async def test_a_client_offers_no_more_tools_than_the_setting(make_server: MakeS
     async with server.socket() as socket:
         refused = await socket.error("client.update", client_id="tab-1", tools=[WEATHER, {"name": "time"}])
         assert (refused["code"], refused["path"]) == ("too_large", "$.tools")
+
+
+async def test_a_tool_weighs_no_more_than_the_setting(server: Server) -> None:
+    async with server.socket() as socket:
+        heavy = {"name": "time", "description": "x" * 70_000}
+        refused = await socket.error("client.update", client_id="tab-1", tools=[heavy])
+        assert (refused["code"], refused["path"]) == ("too_large", "$.tools[0]")
+
+
+async def test_a_name_is_for_people_and_no_longer_than_they_read(server: Server) -> None:
+    async with server.socket() as socket:
+        refused = await socket.error("client.update", client_id="tab-1", name="N" * 129)
+        assert (refused["code"], refused["path"]) == ("invalid_frame", "$.name")
+
+
+async def test_of_what_all_clients_offer_no_more_is_there_than_the_setting_the_newest_first(
+    make_server: MakeServer,
+) -> None:
+    server = make_server(settings="[clients]\ntools = 2\n")
+    conversation = fresh()
+    async with server.socket(conversation) as one, server.socket(conversation) as other:
+        await offers(one, "tab-1", {"name": "a"}, {"name": "b"})
+        await offers(other, "tab-2", {"name": "c"})
+        there = {tool["name"] for tool in (await one.ok("tools.list"))["tools"] if tool["source"] == "client"}
+    assert there == {"b", "c"}
+
+
+async def test_a_secret_of_the_conversation_is_in_nothing_that_a_client_says_of_itself(server: Server) -> None:
+    secret = "sk-SECRET-0123456789"
+    headers = {"Authorization": f"Bearer {secret}"}
+    server_of_it = {"url": "http://127.0.0.1:9/mcp", "headers": headers}
+    async with server.socket() as socket:
+        await socket.ok("conversation.configure", config={"mcp_servers": {"crm": server_of_it}})
+        for said in ({"client_id": secret}, {"client_id": "tab-1", "name": secret}):
+            assert (await socket.error("client.update", **said))["code"] == "invalid_frame"
+        tool = {"name": "time", "description": f"use {secret}"}
+        refused = await socket.error("client.update", client_id="tab-1", tools=[tool])
+        assert secret not in str(refused)
 
 
 @pytest.mark.parametrize("role", ["observer", "responder"])
