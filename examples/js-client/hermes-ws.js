@@ -93,15 +93,20 @@ function must(condition, otherwise) {
   if (!condition) throw new Violation(otherwise);
 }
 
-/** @param {unknown} error @returns {string} */
+/** @param {any} error whatever was thrown @returns {string} */
 function messageOf(error) {
-  return error instanceof Error ? error.message : String(error);
+  return String(error?.message || error?.name || error);
 }
 
 /** Tell of an error that nobody waits for, as the platform does, and go on. @param {unknown} error */
 function report(error) {
   if (typeof reportError === "function") reportError(error);
   else queueMicrotask(() => { throw error; });
+}
+
+/** Tell whoever programs of what nobody has asked to be told of. @param {string} message */
+function warn(message) {
+  console.warn(`hermes-ws: ${message}`);
 }
 
 // -- the fold -------------------------------------------------------------------------------------------------------
@@ -480,15 +485,18 @@ class Listeners {
    * @template {keyof Told} T
    * @param {T} type
    * @param {Told[T]} value
+   * @returns {boolean} whether there was anybody to tell
    */
   tell(type, value) {
-    for (const listener of [...(this.#of.get(type) ?? [])]) {
+    const listeners = [...(this.#of.get(type) ?? [])];
+    for (const listener of listeners) {
       try {
         listener(value);
       } catch (error) {
         report(error);
       }
     }
+    return listeners.length > 0;
   }
 }
 
@@ -547,16 +555,26 @@ export class Backoff {
  * @property {() => ClientUpdate} introduction what goes out first on every line
  * @property {(answer: Ok | ErrorFrame) => void} stray an answer to a command that does not wait for one
  * @property {() => number} progress grows when the server tells something new
- * @property {(connection: Connection) => void} changed the line is another by now
+ * @property {(connection: Connection) => boolean} changed the line is another by now; whether anybody was told
  * @property {(failure: HermesError) => void} ended there will be no further line
  */
 
-/** @typedef {{ conversation: string | null, path: string, query: URLSearchParams }} Address */
-/** @typedef {{ text: string, ok: Deferred<Ok>, sent: boolean, until?: number, timer?: Timer }} Unanswered */
+/** @typedef {{ conversation: string, path: string, query: URLSearchParams }} Address */
+/**
+ * A command without an answer. `line`: where it was sent last. `lost`: lines that ended under it, nothing new on them.
+ * `until`: how long it is sent again after the server has refused it for the moment; `timer`: it waits for that.
+ * @typedef {{ text: string, ok: Deferred<Ok>, line?: number, lost: number, until?: number, timer?: Timer }} Unanswered
+ */
 /** @typedef {ReturnType<typeof setTimeout>} Timer */
 
 /** How long a command is sent again that the server refuses for the moment, saying when to come back. */
 const REFUSED_FOR_MS = 30_000;
+/** So many lines in a row may end under a command with nothing new on them: it may be the reason. */
+const LINES = 8;
+/** A line that was live for so long was a good one. */
+const LASTED_MS = 5_000;
+/** Half of a character (a lone surrogate) as JSON.stringify writes it: servers cannot read that. */
+const HALF = /(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}/g;
 /** So many tickets in a row may be refused as not valid: one may have expired under way. */
 const TICKETS = 3;
 /** So many violations in a row, nothing new in between, are answered by beginning anew with a snapshot. */
@@ -577,6 +595,7 @@ class Link {
   #liveAt = 0;
   #progress = 0;
   #awayMs = 0;
+  #leastMs = 0;
   #notBefore = 0;
   #ticketsRefused = 0;
   #violations = 0;
@@ -586,6 +605,8 @@ class Link {
   /** What the server said first, on the newest line. @type {Hello | null} */ hello = null;
   /** @type {Connection} */ connection = { status: "connecting" };
   /** @type {Deferred<void>} */ ready = new Deferred();
+  /** Whether somebody has asked for `ready`. */ awaited = false;
+  #connecting = new AbortController();
 
   /** @param {Settings} settings @param {LinkOwner} owner */
   constructor(settings, owner) {
@@ -603,10 +624,11 @@ class Link {
   async send(command) {
     if (this.failure) throw this.failure;
     const id = command.id ?? uuid();
+    if (typeof id !== "string" || !id || id.length > 128) throw new TypeError("id: a string of 1 to 128 characters");
     if (this.#unanswered.has(id)) throw new TypeError(`the command ${id} has no answer yet: ids are for one each`);
-    const text = JSON.stringify({ ...command, id });
+    const text = JSON.stringify({ ...command, id }).replace(HALF, "$1\\ufffd");
     /** @type {Unanswered} */
-    const unanswered = { text, ok: new Deferred(), sent: false };
+    const unanswered = { text, ok: new Deferred(), lost: 0 };
     this.#unanswered.set(id, unanswered);
     if (this.flowing) this.#write(id, unanswered);
     return unanswered.ok.promise;
@@ -619,7 +641,8 @@ class Link {
 
   /** @param {string} id whether a command may have reached the server */
   wasSent(id) {
-    return this.#unanswered.get(id)?.sent ?? true;
+    const unanswered = this.#unanswered.get(id);
+    return !unanswered || unanswered.line !== undefined;
   }
 
   /** Whether commands go out at once. */
@@ -642,17 +665,42 @@ class Link {
       const message = `a command is at most ${most} bytes`;
       return this.#refuse(id, { code: "too_large", message, retryable: false, path: "$" });
     }
-    unanswered.sent = true;
+    unanswered.line = this.#attempt;
     this.#socket?.send(text);
   }
 
   /** @param {Ok | ErrorFrame} answer */
   #answered(answer) {
+    if (answer.type === "error" && answer.id === null) return this.#unreadable(answer);
     const unanswered = answer.id === null ? undefined : this.#unanswered.get(answer.id);
     if (answer.id === null || !unanswered) return this.#owner.stray(answer);
     if (answer.type === "error") return this.#refuse(answer.id, answer);
     this.#unanswered.delete(answer.id);
     unanswered.ok.resolve(answer);
+  }
+
+  /** The server could not read whose command it was: if one only is under way, that. @param {ErrorFrame} answer */
+  #unreadable(answer) {
+    const [only, ...others] = this.#underWay();
+    if (only && !others.length) this.#refuse(only[0], answer);
+    else warn(`the server could not read a frame: ${answer.message}`);
+  }
+
+  /** Commands that were sent on this line, and have no answer. */
+  #underWay() {
+    return [...this.#unanswered].filter(([, { line, timer }]) => line === this.#attempt && !timer);
+  }
+
+  /** The line has ended: what was under way may be the reason. @param {boolean} progressed @param {number} [code] */
+  #blame(progressed, code) {
+    const underWay = this.#underWay().sort(([, one], [, other]) => other.text.length - one.text.length);
+    const refusal = { message: "the line was lost whenever this was sent", retryable: true };
+    const large = { message: "this is more than something on the way lets through", retryable: false };
+    for (const [n, [id, unanswered]] of underWay.entries()) {
+      unanswered.lost = progressed ? 0 : unanswered.lost + 1;
+      if (code === 1009 && n === 0) this.#refuse(id, { code: "too_large", ...large });
+      else if (unanswered.lost >= LINES) this.#refuse(id, { code: "internal", ...refusal });
+    }
   }
 
   /** @param {string} id @param {Omit<ErrorFrame, "type" | "id">} refusal */
@@ -680,7 +728,9 @@ class Link {
     this.#progress = this.#owner.progress();
     this.#heardAt = Date.now();
     this.#await(this.#settings.openTimeoutMs);
+    this.#connecting = new AbortController();
     this.#tell({ status: "connecting" });
+    if (attempt !== this.#attempt) return; // whoever was told has closed it
     try {
       const url = await this.#url();
       if (attempt === this.#attempt) this.#open(url);
@@ -691,8 +741,8 @@ class Link {
 
   async #url() {
     const { conversation, path, query } = this.#owner.address(this.#violations >= VIOLATIONS);
-    const ticket = await this.#settings.getTicket?.({ conversation });
-    if (ticket !== undefined) query.set("ticket", ticket);
+    const { getTicket } = this.#settings;
+    if (getTicket) query.set("ticket", ticketOf(await getTicket({ conversation, signal: this.#connecting.signal })));
     const parameters = String(query);
     return this.#settings.url + path + (parameters && `?${parameters}`);
   }
@@ -758,20 +808,21 @@ class Link {
   }
 
   /**
-   * The line is down: come back. It was good if something new was told on it, or if it was live, unless that is what a
-   * server does that fails at everything.
+   * The line is down: come back, soon if it was a good one: something new was told on it, or it was live for a while.
    * @param {{ code?: number, reason: string }} why
    * @param {boolean} [violated]
    */
   #lost(why, violated = false) {
-    const failing = violated || (why.code !== undefined && why.code >= 4500);
-    const lasted = this.#liveAt > 0 && (!failing || Date.now() - this.#liveAt > this.#backoff.mostMs);
-    if (lasted || this.#owner.progress() !== this.#progress) {
+    const progressed = this.#owner.progress() !== this.#progress;
+    const lasted = this.#liveAt > 0 && Date.now() - this.#liveAt >= LASTED_MS;
+    this.#blame(progressed, why.code);
+    if (progressed || lasted) {
       this.#backoff.reset();
       this.#violations = 0;
     }
     if (violated) this.#violations += 1;
     const retry_in_ms = Math.min(TIMER_MS, this.#awayMs + this.#backoff.next());
+    this.#leastMs = this.#awayMs;
     this.#notBefore = Date.now() + this.#awayMs;
     this.#drop();
     this.#pause = setTimeout(() => this.#connect(), retry_in_ms);
@@ -782,6 +833,7 @@ class Link {
   #drop(code) {
     const socket = this.#socket;
     this.#attempt += 1;
+    this.#connecting.abort();
     this.#socket = null;
     this.#phase = "opening";
     this.#liveAt = this.#awayMs = 0;
@@ -805,7 +857,8 @@ class Link {
       ok.reject(failure);
     }
     this.ready.reject(failure);
-    this.#tell({ status: "closed", ...why });
+    const told = this.#tell({ status: "closed", ...why });
+    if (why && !told && !this.awaited) warn(`closed for good: ${failure.message}`);
     this.#owner.ended(failure);
   }
 
@@ -814,12 +867,13 @@ class Link {
   /** Look in a while whether anything was heard: one timer does, however much is heard. @param {number} ms */
   #await(ms) {
     clearTimeout(this.#patience);
-    this.#patience = setTimeout(this.#check, ms);
+    this.#patience = setTimeout(this.#check, Math.min(TIMER_MS, ms));
   }
 
   #check = () => {
     const { openTimeoutMs, silenceMs } = this.#settings;
     const opening = this.#phase === "opening";
+    this.#heardAt = Math.min(this.#heardAt, Date.now()); // clocks are set back, too
     const left = this.#heardAt + (opening ? openTimeoutMs : silenceMs) - Date.now();
     if (left > 0) this.#await(left);
     else this.#lost({ reason: opening ? "no answer in time" : "nothing was heard for too long" });
@@ -830,7 +884,8 @@ class Link {
     if (this.flowing) return this.#probe();
     if (this.#pause === undefined) return;
     clearTimeout(this.#pause);
-    this.#pause = setTimeout(() => this.#connect(), Math.max(0, this.#notBefore - Date.now()));
+    const least = Math.min(this.#leastMs, Math.max(0, this.#notBefore - Date.now()));
+    this.#pause = setTimeout(() => this.#connect(), least + this.#settings.random() * this.#backoff.firstMs);
   };
 
   /** The page is looked at again: timers may have slept. */
@@ -854,8 +909,14 @@ class Link {
   /** @param {Connection} connection */
   #tell(connection) {
     this.connection = connection;
-    this.#owner.changed(connection);
+    return this.#owner.changed(connection);
   }
+}
+
+/** @param {unknown} ticket what `getTicket` came to @returns {string} */
+function ticketOf(ticket) {
+  if (typeof ticket === "string" && ticket) return ticket;
+  throw new TypeError(`getTicket came to no ticket but to ${ticket === "" ? "an empty string" : typeof ticket}`);
 }
 
 /** @returns {string} a UUID; `crypto.randomUUID` exists only where the page is secure */
@@ -889,17 +950,30 @@ class FollowedRun {
   /** @type {Deferred<string>} */ #id = new Deferred();
   /** @type {Deferred<RunEnded>} */ #done = new Deferred();
   /** @type {string | undefined} */ #run_id;
+  /** @type {Resynchronized | undefined} */ #passed;
+  #watched = false;
+  #iterated = false;
   heard = false;
   over = false;
 
   /** @param {string} command_id of the command that starts it */
   constructor(command_id) {
     this.command_id = command_id;
-    this.run_id = this.#id.promise;
-    this.done = this.#done.promise;
+  }
+
+  get run_id() {
+    this.#watched = true;
+    return this.#id.promise;
+  }
+
+  get done() {
+    this.#watched = true;
+    return this.#done.promise;
   }
 
   [Symbol.asyncIterator]() {
+    if (this.#iterated) throw new TypeError("a run is iterated once: a second loop would miss what the first one took");
+    this.#watched = this.#iterated = true;
     return this.#stream;
   }
 
@@ -907,6 +981,7 @@ class FollowedRun {
   begun(ok) {
     this.#run_id = /** @type {string} */ (ok.run_id);
     this.#id.resolve(this.#run_id);
+    if (this.#passed && ok.duplicate) return this.fail(this.#passed);
     for (const event of this.#early.splice(0)) this.offer(event);
   }
 
@@ -923,8 +998,16 @@ class FollowedRun {
     this.#done.resolve(event);
   }
 
+  /** A snapshot took the place of events. What has no answer may begin after it. @param {Resynchronized} failure */
+  passedOver(failure) {
+    if (this.#run_id !== undefined) return this.fail(failure);
+    this.#early = [];
+    this.#passed = failure;
+  }
+
   /** @param {Error} failure */
   fail(failure) {
+    if (!this.#watched && failure instanceof CommandRefused) warn(`a run was refused: ${failure.message}`);
     this.over = true;
     this.#stream.end(failure);
     this.#id.reject(failure);
@@ -1079,6 +1162,25 @@ class Tools {
   }
 }
 
+/**
+ * What would be refused at the server, with all other tools of this client.
+ * @param {ClientTool} tool
+ * @param {ToolHandler} handler
+ */
+function checkTool({ name, description, parameters, if_gone, grace_ms, ...unknown }, handler) {
+  const is = (/** @type {boolean} */ right, /** @type {string} */ otherwise) => {
+    if (!right) throw new TypeError(`tool ${name}: ${otherwise}`);
+  };
+  is(TOOL_NAME.test(name), "a tool's name is 1 to 64 of A-Z a-z 0-9 _ -");
+  is(parameters !== null && typeof parameters === "object", "the JSON Schema of its arguments is needed");
+  is((parameters?.["type"] ?? "object") === "object", "the JSON Schema is that of an object");
+  is(typeof handler === "function", "a function that executes it is needed");
+  is(description === undefined || typeof description === "string", "description is a text");
+  is(if_gone === undefined || if_gone === "fail" || if_gone === "wait", 'if_gone is "fail" or "wait"');
+  is(grace_ms === undefined || (Number.isInteger(grace_ms) && Number(grace_ms) >= 0), "grace_ms is 0 or more");
+  is(!Object.keys(unknown).length, `there is no option ${Object.keys(unknown)}`);
+}
+
 /** @param {string} output @returns {ToolResult} */
 function failed(output) {
   return { output, is_error: true };
@@ -1089,8 +1191,10 @@ async function outcome(handler) {
   try {
     const result = await handler();
     if (typeof result === "string") return { output: result };
-    const { output } = /** @type {Partial<ToolResult>} */ (result ?? {});
-    return typeof output === "string" ? /** @type {ToolResult} */ (result) : { output: JSON.stringify(result) ?? "" };
+    if (result instanceof Error) return failed(messageOf(result));
+    const { output, is_error, content } = /** @type {Partial<ToolResult>} */ (result ?? {});
+    if (typeof output !== "string") return { output: JSON.stringify(result) ?? "" };
+    return { output, ...(is_error && { is_error: true }), ...(content && { content }) };
   } catch (error) {
     return failed(messageOf(error));
   }
@@ -1144,6 +1248,7 @@ class Connected {
 
   /** Resolves when it is live for the first time; rejects when it cannot be. @returns {Promise<void>} */
   get ready() {
+    this.#link.awaited = true;
     return this.#link.ready.promise;
   }
 
@@ -1223,6 +1328,7 @@ export class Conversation extends Connected {
   #live = false;
   /** Whether `state` is of the whole log. */ #whole = false;
   #snapshotDue = false;
+  #lookedBack = false;
   #stateDue = false;
   #listeners;
   /** @type {Set<Stream<Update>>} */ #streams = new Set();
@@ -1252,8 +1358,9 @@ export class Conversation extends Connected {
     this.#id = id;
     this.#beginning = beginning;
     this.#tools = new Tools(this, shared);
+    if (beginning.after == null) return;
     this.#epoch = beginning.epoch ?? null;
-    if (beginning.after !== undefined) this.#begin(beginning.after);
+    this.#begin(beginning.after);
   }
 
   /** Its id; for `new` what the server chose, once it has said so. */
@@ -1323,7 +1430,7 @@ export class Conversation extends Connected {
     run.begun(ok);
     const there = [active, ...queue].some((one) => one?.run_id === ok.run_id);
     const expected = run.heard || there || this.seq < ok.at || !this.#whole;
-    if (ok.duplicate && !expected) run.fail(new Resynchronized(this.state, "over"));
+    if (ok.duplicate && !expected && !run.over) run.fail(new Resynchronized(this.state, "over"));
   }
 
   /** Change how a run stands, and forget it once it is over. @param {FollowedRun} run @param {() => void} change */
@@ -1382,11 +1489,12 @@ export class Conversation extends Connected {
    * @param {ToolOptions} [options]
    * @returns {() => void}
    */
-  tool(name, schema, handler, { idempotent = false, description = schema["description"], ...options } = {}) {
-    if (!TOOL_NAME.test(name)) throw new TypeError(`a tool's name is 1 to 64 of A-Z a-z 0-9 _ -, not ${name}`);
-    if (typeof handler !== "function") throw new TypeError(`the tool ${name} needs a function that executes it`);
-    const withdraw = this.#tools.offer({ name, description, parameters: schema, ...options }, handler, idempotent);
+  tool(name, schema, handler, { idempotent = false, ...options } = {}) {
+    const tool = { name, description: schema?.["description"], parameters: schema, ...options };
+    checkTool(tool, handler);
+    const withdraw = this.#tools.offer(tool, handler, idempotent);
     this.#introduce();
+    this.#lookBack();
     return () => {
       if (withdraw()) this.#introduce();
     };
@@ -1453,13 +1561,19 @@ export class Conversation extends Connected {
     if (frame.type === "snapshot") this.#replace(frame);
     else if ("seq" in frame) this.#event(frame);
     else if (frame.type === "skipped") this.#advance(frame, frame.from, frame.to);
-    else if (frame.type === "heartbeat") this.#complete(frame.head);
+    else if (frame.type === "heartbeat") this.#beat(frame.head);
     else if (frame.type === "live") this.#goLive(frame.at);
   }
 
   /** The server says that everything up to `head` was told. @param {number} head */
   #complete(head) {
     must(head === this.#position, `everything up to ${head} should have been told, but ${this.seq} was the last`);
+  }
+
+  /** Heartbeats are told to those who are up to date. @param {number} head */
+  #beat(head) {
+    must(this.#live, "a heartbeat before it is live");
+    this.#complete(head);
   }
 
   /** @param {Snapshot} snapshot */
@@ -1472,8 +1586,8 @@ export class Conversation extends Connected {
     this.#epoch = hello?.epoch ?? null;
     for (const stream of this.#streams) stream.push(snapshot);
     for (const run of this.#runs) {
-      const known = this.#link.wasSent(run.command_id);
-      if (known) this.#settle(run, () => run.fail(new Resynchronized(this.state, hello?.resume.reason)));
+      const failure = new Resynchronized(this.state, hello?.resume.reason);
+      if (this.#link.wasSent(run.command_id)) this.#settle(run, () => run.passedOver(failure));
     }
     this.#tools.compare(this.#fold);
     this.#listeners.tell("snapshot", snapshot);
@@ -1507,6 +1621,18 @@ export class Conversation extends Connected {
     this.#live = true;
     this.#link.live();
     for (const interaction of [...this.#fold.interactions]) if (this.#live) this.#opened(interaction);
+    this.#lookBack();
+  }
+
+  /** Who begins in the middle does not know what is open from before; who executes tools must. */
+  async #lookBack() {
+    if (this.#whole || this.#lookedBack || !this.#live || !this.#tools.offered.length) return;
+    this.#lookedBack = true;
+    const resolved = new Set();
+    const off = this.on("interaction.resolved", ({ interaction_id }) => resolved.add(interaction_id));
+    const { interactions } = await this.snapshot().catch(() => ({ interactions: [] }));
+    off();
+    for (const asked of interactions) if (this.#live && !resolved.has(asked.interaction_id)) this.#opened(asked);
   }
 
   /** @param {InteractionRequested} interaction */
@@ -1540,7 +1666,7 @@ export class Conversation extends Connected {
     if (answer.type === "ok" || answer.id !== this.#introduced) return;
     const again = () => answer.id === this.#introduced && this.#introduce();
     if (answer.retryable) setTimeout(again, answer.retry_after_ms ?? 1000);
-    else if (this.#tools.offered.length) report(new CommandRefused(answer));
+    else if (this.#tools.offered.length) warn(`the tools were refused: ${answer.message}`);
   }
 
   #stateChanged() {
@@ -1555,7 +1681,7 @@ export class Conversation extends Connected {
   /** @param {Connection} connection */
   #changed(connection) {
     if (connection.status !== "live") this.#live = false;
-    this.#listeners.tell("connection", connection);
+    return this.#listeners.tell("connection", connection);
   }
 
   /** @param {HermesError} failure */
@@ -1602,7 +1728,7 @@ export class Inbox extends Connected {
     /** @type {Listeners<InboxTold>} */
     const listeners = new Listeners();
     const link = new Link(settings, {
-      address: () => ({ conversation: null, path: "/ws", query: new URLSearchParams() }),
+      address: () => ({ conversation: "", path: "/ws", query: new URLSearchParams() }),
       begin: () => this.#begin(),
       take: (frame) => this.#take(frame),
       introduction: () => ({ type: "client.update", client_id: settings.clientId, name: settings.name }),
@@ -1722,9 +1848,9 @@ function needsPerson({ interactions }) {
  * @typedef {object} ClientOptions
  * @property {string} [url] the server's address, `http(s)://host:port/prefix` or the same with `ws(s)`; default: where
  *   this file was loaded from
- * @property {string} [key] goes along as the subprotocol `hermes.bearer.<base64url>`
- * @property {(which: { conversation: string | null }) => Promise<string> | string} [getTicket] asked for a ticket at
- *   every connect, in place of a key
+ * @property {string | null} [key] goes along as the subprotocol `hermes.bearer.<base64url>`
+ * @property {(which: { conversation: string, signal: AbortSignal }) => Promise<string> | string} [getTicket] asked for
+ *   a ticket at every connect, in place of a key; `signal` aborts when it is not waited for any more
  * @property {string} [clientId] what others see beside the principal in `by`; default: another for every client object
  * @property {string} [name] for people
  * @property {InteractionKind[]} [interactions] the kinds that this client can answer
@@ -1748,18 +1874,21 @@ function needsPerson({ interactions }) {
 
 /** @param {ClientOptions} options */
 function settingsOf(options) {
-  const { key, getTicket, name, interactions, silenceMs = 45_000, openTimeoutMs = 10_000 } = options;
+  const { getTicket, name, interactions, silenceMs = 45_000, openTimeoutMs = 10_000 } = options;
   const { clientId = uuid(), backoff = {}, random = Math.random } = options;
+  const key = options.key ?? undefined;
   /** @type {WebSocketClass | undefined} */
   const WebSocket = options.WebSocket ?? globalThis.WebSocket;
   if (!WebSocket) throw new TypeError("there is no WebSocket here: give the option WebSocket, npm's ws for one");
   if (key !== undefined && getTicket) throw new TypeError("key and getTicket exclude each other");
+  if (!clientId || clientId.length > 128) throw new TypeError("clientId: a string of 1 to 128 characters");
   const url = socketAddress(options.url);
   return { url, key, getTicket, clientId, name, interactions, WebSocket, silenceMs, openTimeoutMs, backoff, random };
 }
 
 /** @param {string} [url] @returns {string} the server's address, as it begins that of a socket */
 function socketAddress(url) {
+  if (url !== undefined && !/^([./]|[a-z]+:\/\/)/.test(url)) throw new TypeError(`url: http://${url} is meant?`);
   const base = url === undefined ? import.meta.url : globalThis.location?.href;
   const parsed = new URL(url ?? ".", base);
   if (!/^(http|ws)s?:$/.test(parsed.protocol)) throw new TypeError(`url: http://127.0.0.1:8642 is one, not ${parsed}`);
@@ -1789,6 +1918,10 @@ export class HermesClient {
    * @param {Beginning} [beginning]
    */
   conversation(id, beginning = {}) {
+    const { after, from = "snapshot" } = beginning;
+    const number = after == null || (Number.isInteger(after) && after >= 0);
+    if (!number) throw new TypeError(`after: the number of an event, or 0, not ${after}`);
+    if (!["start", "snapshot", "now"].includes(from)) throw new TypeError(`from: start, snapshot or now, not ${from}`);
     if (!CONVERSATION_ID.test(id)) throw new TypeError(`id: letters, digits and ._:- make one, not ${id}`);
     for (const open of this.#open) {
       if (open.connection.status === "closed") this.#open.delete(open);
@@ -1801,6 +1934,7 @@ export class HermesClient {
 
   /** All conversations, live: connected at once. */
   inbox() {
+    if (this.#shared.settings.getTicket) throw new TypeError("the inbox needs a key: a ticket opens one conversation");
     const inbox = new Inbox(this.#shared.settings);
     this.#open.add(inbox);
     return inbox;

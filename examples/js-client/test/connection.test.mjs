@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it, mock } from "node:test";
 import { Backoff, ConnectionRefused, ConversationClosed, HermesClient } from "../hermes-ws.js";
-import { asked, collected, created, hello, live, pass, pinged, reconnected, replay, scripted, settled, snapshot } from "./scripted.mjs";
+import { asked, collected, created, hello, live, pass, pinged, reconnected, replay, scripted, settled, snapshot, warned } from "./scripted.mjs";
 
 afterEach(() => mock.timers.reset());
 
@@ -116,6 +116,14 @@ describe("what the protocol does not allow", () => {
     });
   }
 
+  it("a heartbeat before it is live: those are told to who is up to date", async () => {
+    const { client, line } = scripted();
+    const conversation = client.conversation("demo");
+    await settled();
+    await line().say(...snapshot(4).slice(0, 2), { type: "heartbeat", head: 4, ts: 1 });
+    assert.match(conversation.connection.reason, /before it is live/);
+  });
+
   it("a binary frame, or a first frame that is no hello, is no better", async () => {
     const { client, line } = scripted();
     const conversation = client.conversation("demo");
@@ -172,7 +180,8 @@ describe("coming back", () => {
       const command = assert.rejects(talk.conversation.ping(), { name: "ConnectionRefused", code });
       const events = collected(talk.conversation.events());
       const run = talk.conversation.run("hi");
-      await talk.line().end(code, "go away");
+      const words = await warned(() => talk.line().end(code, "go away"));
+      assert.deepEqual(words, [`hermes-ws: closed for good: ${code}: go away`], "nobody has asked to be told");
       await command;
       assert.ok((await events.end) instanceof ConnectionRefused);
       await assert.rejects(run.done, ConnectionRefused);
@@ -181,6 +190,17 @@ describe("coming back", () => {
       await pass(60_000);
       assert.equal(talk.sockets.length, 1);
     }
+  });
+
+  it("that is no use is not warned of where somebody has asked to be told", async () => {
+    const asks = [(conversation) => conversation.on("connection", () => {}), ({ ready }) => ready.catch(() => {})];
+    for (const ask of asks) {
+      const talk = await live(4);
+      ask(talk.conversation);
+      assert.deepEqual(await warned(() => talk.line().end(4403)), []);
+    }
+    const talk = await live(4);
+    assert.deepEqual(await warned(() => talk.conversation.close()), [], "nor what one has done oneself");
   });
 
   it("that was refused at the very beginning makes `ready` reject", async () => {
@@ -205,10 +225,11 @@ describe("coming back", () => {
     assert.equal(talk.line().query.after, "4", "what was told is not told again");
   });
 
-  it("is soon when a line was live, though nothing happened on it", async () => {
+  it("is soon when a line was live for a while, though nothing happened on it", async () => {
     const talk = await live(4);
     for (let n = 0; n < 3; n++) {
-      await talk.line().end(1006);
+      await pass(5000);
+      await talk.line().end(4500);
       assert.equal(talk.conversation.connection.retry_in_ms, 100);
       await pass(100);
       await talk.line().say(replay(4, 4), { type: "live", at: 4 });
@@ -236,17 +257,22 @@ describe("coming back", () => {
     assert.equal(talk.conversation.connection.retry_in_ms, 100);
   });
 
-  it("is slower and slower to a server that fails as soon as it is live", async () => {
+  it("is slower and slower to a server, or a way there, that fails as soon as it is live", async () => {
     const talk = await live(4);
     const waits = [];
-    for (let n = 0; n < 3; n++) {
-      await talk.line().end(4500);
+    for (const code of [4500, 1006, 1011]) {
+      await talk.line().end(code);
       waits.push(talk.conversation.connection.retry_in_ms);
       await pass(waits.at(-1));
       await talk.line().say(replay(4, 4), { type: "live", at: 4 });
     }
     assert.deepEqual(waits, [100, 200, 400]);
-    await pass(16_000);
+    await pass(4999);
+    await talk.line().end(4500);
+    assert.equal(talk.conversation.connection.retry_in_ms, 800);
+    await pass(800);
+    await talk.line().say(replay(4, 4), { type: "live", at: 4 });
+    await pass(5000);
     await talk.line().end(4500);
     assert.equal(talk.conversation.connection.retry_in_ms, 100, "one that held for a while was good");
   });
@@ -260,16 +286,17 @@ describe("coming back", () => {
     await talk.line().end(4503);
     assert.equal(talk.conversation.connection.retry_in_ms, 5100);
     network.dispatchEvent(new Event("online"));
-    await pass(4999);
+    await pass(5099);
     assert.equal(talk.sockets.length, 1);
     await pass(1);
     assert.equal(talk.sockets.length, 2);
     await talk.line().end();
+    assert.equal(talk.conversation.connection.retry_in_ms, 200);
     network.dispatchEvent(new Event("online"));
-    await pass(0);
-    assert.equal(talk.sockets.length, 3, "the wish is over: at once");
+    await pass(100);
+    assert.equal(talk.sockets.length, 3, "the wish is over: as soon as after a first failure");
     network.dispatchEvent(new Event("online"));
-    await pass(0);
+    await pass(100);
     assert.equal(talk.sockets.length, 3, "it is being tried already");
     delete globalThis.addEventListener;
   });
@@ -307,6 +334,22 @@ describe("coming back", () => {
     assert.deepEqual(conversation.connection, { status: "waiting", retry_in_ms: 100, code: 1006, reason: "nobody is there" });
     await pass(100);
     assert.equal(sockets.length, 2);
+  });
+
+  it("happens in time though the clock is set back", async () => {
+    const talk = await live(4, {}, { silenceMs: 1000 });
+    mock.timers.setTime(3_600_000);
+    await talk.line().say({ type: "heartbeat", head: 4, ts: 1 });
+    mock.timers.setTime(0);
+    await pass(1000);
+    await pass(1000);
+    assert.equal(talk.conversation.connection.status, "waiting");
+  });
+
+  it("never happens for silence where that is wished", async () => {
+    const talk = await live(4, {}, { silenceMs: Infinity });
+    await pass(86_400_000);
+    assert.equal(talk.conversation.connection.status, "live");
   });
 
   it("happens when nothing follows hello, however patient the opening was", async () => {
@@ -360,8 +403,8 @@ describe("coming back", () => {
     look("visible");
     assert.equal(talk.conversation.connection.status, "waiting");
     look("visible");
-    await pass(0);
-    assert.equal(talk.sockets.length, 2, "and does not wait");
+    await pass(100);
+    assert.equal(talk.sockets.length, 2);
     delete globalThis.document;
     talk.conversation.close();
   });
@@ -412,6 +455,35 @@ describe("tickets", () => {
     assert.deepEqual([conversation.connection.retry_in_ms, sockets.length], [200, 0]);
     await pass(200);
     assert.equal(sockets.length, 1);
+  });
+
+  it("that are none are asked for again, too", async () => {
+    for (const [none, reason] of [[undefined, "undefined"], [null, "object"], [{}, "object"], ["", "an empty string"]]) {
+      const { client, sockets } = scripted({ getTicket: async () => none });
+      const { connection } = client.conversation("demo");
+      await settled();
+      const { status, reason: told } = client.conversation("demo").connection;
+      assert.deepEqual([connection.status, status, told, sockets.length], ["connecting", "waiting", `getTicket came to no ticket but to ${reason}`, 0]);
+    }
+  });
+
+  it("that nobody waits for any more are told so, and not asked for after the end", async () => {
+    const signals = [];
+    const getTicket = ({ signal }) => new Promise(() => signals.push(signal));
+    const { client } = scripted({ getTicket, openTimeoutMs: 500 });
+    const conversation = client.conversation("demo");
+    await settled();
+    await pass(500);
+    await pass(100);
+    assert.deepEqual(signals.map(({ aborted }) => aborted), [true, false]);
+    conversation.on("connection", ({ status }) => status === "connecting" && conversation.close());
+    await pass(500);
+    await pass(20_000);
+    assert.equal(signals.length, 2);
+  });
+
+  it("do not open the inbox: that is said at once", () => {
+    assert.throws(() => scripted({ getTicket: () => "t" }).client.inbox(), /the inbox needs a key/);
   });
 
   it("that come too late open nothing", async () => {
@@ -482,10 +554,23 @@ describe("a client", () => {
     const { client } = scripted();
     const sensible = { url: "http://x.test", WebSocket: class {} };
     assert.throws(() => client.conversation("a/b"), /id: .* not a\/b/);
-    assert.throws(() => new HermesClient({ ...sensible, url: "ftp://x" }), /url: /);
+    for (const after of ["57", -1, 1.5, NaN]) assert.throws(() => client.conversation("a", { after }), /after: the number/);
+    assert.throws(() => client.conversation("a", { from: "end" }), /from: start, snapshot or now, not end/);
+    for (const clientId of ["", "x".repeat(129)]) assert.throws(() => new HermesClient({ ...sensible, clientId }), /clientId: /);
+    for (const url of ["ftp://x", "agents.example.com", "127.0.0.1:8642"]) {
+      assert.throws(() => new HermesClient({ ...sensible, url }), /url: /);
+    }
     assert.throws(() => new HermesClient({ WebSocket: class {} }), /url: /);
     assert.throws(() => new HermesClient({ ...sensible, key: "k", getTicket: () => "t" }), /exclude each other/);
     assert.throws(() => new HermesClient({ ...sensible, WebSocket: undefined }), /there is no WebSocket here/);
+  });
+
+  it("takes null for what is not there", async () => {
+    const { client, line } = scripted({ key: null, getTicket: () => "t" });
+    client.conversation("demo", { after: null, epoch: "e" });
+    await settled();
+    assert.deepEqual(line().query, { from: "snapshot", ticket: "t" });
+    assert.deepEqual(line().protocols, ["hermes.v1"]);
   });
 
   it("has one conversation for one id, as long as it is open", () => {

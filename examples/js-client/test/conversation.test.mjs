@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it, mock } from "node:test";
 import { CommandRefused, Resynchronized } from "../hermes-ws.js";
-import { asked, collected, completed, created, hello, live, pass, pinged, reconnected, replay, resolved, scripted, settled, snapshot, started } from "./scripted.mjs";
+import { asked, collected, completed, created, hello, live, pass, pinged, reconnected, replay, resolved, scripted, settled, snapshot, started, warned } from "./scripted.mjs";
 
 afterEach(() => mock.timers.reset());
 
@@ -109,6 +109,74 @@ describe("a command", () => {
     assert.equal(talk.line().commands.length, 1);
   });
 
+  it("never has half a character in it: no server could read that, and say whose it was", async () => {
+    const talk = await live(4);
+    void talk.conversation.send({ type: "run.start", input: "cut \ud83d here \udc00", metadata: { "\ud83d\ud83d": "\\ud83d \u{1f600}" } });
+    const [{ input, metadata }] = talk.line().commands;
+    assert.deepEqual([input, metadata], ["cut \ufffd here \ufffd", { "\ufffd\ufffd": "\\ud83d \u{1f600}" }]);
+  });
+
+  it("that the server cannot even read is refused, if it can be no other", async () => {
+    const talk = await live(4);
+    const unreadable = { type: "error", id: null, code: "invalid_json", message: "too deep", retryable: false };
+    const waiting = talk.conversation.send({ type: "ping", id: "a" });
+    await talk.line().refuse({ id: "a" }, "overloaded", { retryable: true, retry_after_ms: 500 });
+    const refused = assert.rejects(talk.conversation.steer("x"), { code: "invalid_json", message: "too deep" });
+    await talk.line().say(unreadable);
+    await refused;
+    await pass(500);
+    void talk.conversation.steer("y");
+    const words = await warned(() => talk.line().say(unreadable));
+    assert.deepEqual(words, ["hermes-ws: the server could not read a frame: too deep"]);
+    await talk.line().ok({ id: "a" });
+    await waiting;
+  });
+
+  it("under which line after line is lost, with nothing new on them, is given up: it may be the reason", async () => {
+    const talk = await live(4);
+    const given = assert.rejects(talk.conversation.steer("poison"), { name: "CommandRefused", code: "internal", message: /line was lost/ });
+    let copies = 0;
+    for (let n = 0; n < 20; n++) {
+      copies += talk.line().commands.length;
+      const next = await reconnected(talk);
+      await next.say(replay(4, 4), { type: "live", at: 4 });
+    }
+    await given;
+    assert.equal(copies, 9, "the first line had a snapshot on it, then there were eight");
+  });
+
+  it("is not given up while something happens on the lines, or while there is none", async () => {
+    const talk = await live(4);
+    const pong = talk.conversation.ping();
+    for (let n = 5; n < 20; n++) {
+      await (await reconnected(talk)).say(replay(n - 1, n), pinged(n), { type: "live", at: n });
+      await reconnected(talk);
+    }
+    const next = await reconnected(talk);
+    await next.say(replay(19, 19));
+    await next.ok(next.commands[0], { head: 19 });
+    assert.equal(await pong, 19);
+  });
+
+  it("that is too large for something on the way is refused at once: the largest of those under way", async () => {
+    const talk = await live(4);
+    void talk.conversation.steer("small");
+    const refused = assert.rejects(talk.conversation.steer("x".repeat(500)), { code: "too_large", retryable: false });
+    void talk.conversation.steer("small too");
+    await talk.line().end(1009);
+    await refused;
+    await pass(100);
+    await talk.line().say(replay(4, 4));
+    assert.deepEqual(talk.line().commands.map(({ text }) => text), ["small", "small too"]);
+  });
+
+  it("has an id that a server takes", async () => {
+    const talk = await live(4);
+    for (const id of ["", "x".repeat(129), 5]) await assert.rejects(talk.conversation.send({ type: "ping", id }), /id: a string/);
+    void talk.conversation.send({ type: "ping", id: "x".repeat(128) });
+    assert.equal(talk.line().commands.length, 1);
+  });
+
   it("has an id that no other one has which still waits", async () => {
     const talk = await live(4);
     void talk.conversation.send({ type: "ping", id: "a" });
@@ -167,12 +235,14 @@ describe("a run", () => {
   });
 
   it("keeps nothing for a loop that was left", async () => {
-    const { talk, run, told, command } = await begin();
-    await talk.line().ok(command, { run_id: "r" });
+    const talk = await live(1);
+    const run = talk.conversation.run("hi");
     const events = run[Symbol.asyncIterator]();
+    assert.throws(() => run[Symbol.asyncIterator](), /iterated once/);
+    await talk.line().ok(talk.line().commands[0], { run_id: "r" });
     await events.return();
     await talk.line().say(started(2, "r"));
-    assert.deepEqual([await events.next(), await told.end, told.length], [{ done: true, value: undefined }, "ended", 0]);
+    assert.deepEqual(await events.next(), { done: true, value: undefined });
   });
 
   it("goes on over a line that was cut, and over a snapshot that came before it was sent", async () => {
@@ -202,10 +272,22 @@ describe("a run", () => {
     await assert.rejects(run.done, Resynchronized);
   });
 
-  it("that a snapshot has passed over before it was answered throws too: nobody can say what of it was told", async () => {
-    const { talk, told } = await begin();
-    await (await reconnected(talk)).say(...snapshot(9, {}, { reason: "epoch_changed", epoch: "e2" }));
-    assert.equal((await told.end).reason, "epoch_changed");
+  it("that a snapshot has passed over before it was answered throws if it had begun by then", async () => {
+    const { talk, run, told, command } = await begin();
+    await talk.line().say(started(2, "r"));
+    await (await reconnected(talk)).say(...snapshot(9, { run: { run_id: "r" } }, { reason: "gap" }));
+    await talk.line().ok(command, { run_id: "r", at: 2, duplicate: true });
+    assert.equal((await told.end).reason, "gap");
+    assert.equal(await run.run_id, "r");
+  });
+
+  it("that begins only after such a snapshot is told as every other", async () => {
+    const { talk, told, command } = await begin();
+    await (await reconnected(talk)).say(...snapshot(0, {}, { reason: "ahead", epoch: null }), created, started(2, "r"));
+    await talk.line().ok(command, { run_id: "r", at: 2 });
+    await talk.line().say(completed(3, "r"));
+    assert.equal(await told.end, "ended");
+    assert.deepEqual(told.map(({ seq }) => seq), [2, 3]);
   });
 
   it("of a command that was given before, which had ended before we came, is over: there is nothing to wait for", async () => {
@@ -236,6 +318,19 @@ describe("a run", () => {
     await talk.line().refuse(command, "queue_full");
     assert.ok((await told.end) instanceof CommandRefused);
     await assert.rejects(run.run_id, { code: "queue_full" });
+  });
+
+  it("that is refused while nobody looks is warned of", async () => {
+    const talk = await live(1);
+    const refused = async (look) => {
+      const run = talk.conversation.run("");
+      look(run);
+      const words = await warned(() => talk.line().refuse(talk.line().commands.at(-1), "invalid_frame"));
+      assert.deepEqual(words, look === nobody ? ["hermes-ws: a run was refused: it is invalid_frame"] : []);
+    };
+    const nobody = () => {};
+    const lookers = [nobody, ({ done }) => done, ({ run_id }) => run_id, (run) => void collected(run)];
+    for (const look of lookers) await refused(look);
   });
 
   it("is sent at once, and retried as another", async () => {

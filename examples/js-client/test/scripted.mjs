@@ -13,6 +13,14 @@ export const EMPTY = {
 };
 export const BY = { principal: "ada" };
 
+/** What `console.warn` is told while `doing` is done. */
+export async function warned(doing) {
+  const { mock: told } = mock.method(console, "warn", () => {});
+  await doing();
+  told.restore();
+  return told.calls.map((call) => call.arguments[0]);
+}
+
 /** Everything that is due without time passing has happened. */
 export const settled = () => new Promise((resolve) => setImmediate(resolve));
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it, mock } from "node:test";
-import { asked, live, pass, reconnected, replay, resolved, scripted, settled, snapshot } from "./scripted.mjs";
+import { asked, hello, live, pass, reconnected, replay, resolved, scripted, settled, snapshot } from "./scripted.mjs";
 
 afterEach(() => mock.timers.reset());
 
@@ -63,14 +63,19 @@ describe("tools that the client executes", () => {
 
   it("with a name that no model takes, or nothing to execute, are refused at once", async () => {
     const talk = await live(4);
-    assert.throws(() => talk.conversation.tool("two words", SCHEMA, () => ""), /name is 1 to 64 .* not two words/);
-    assert.throws(() => talk.conversation.tool("weather", SCHEMA), /needs a function/);
+    const right = ["weather", SCHEMA, () => "", {}];
+    const wrong = [
+      [0, "two words", /tool two words: a tool's name is 1 to 64/], [1, undefined, /JSON Schema of its arguments/],
+      [1, { type: "string" }, /that of an object/], [2, undefined, /a function that executes it/],
+      [3, { description: 7 }, /description is a text/], [3, { if_gone: "no" }, /if_gone is/], [3, { grace_ms: -1 }, /grace_ms/],
+      [3, { grace_ms: 1.5 }, /grace_ms/], [3, { gracems: 1 }, /there is no option gracems/],
+    ];
+    for (const [n, value, message] of wrong) assert.throws(() => talk.conversation.tool(...right.with(n, value)), message);
     assert.equal(talk.line().introductions.length, 1);
   });
 
   it("are offered again after a while when the server has no time, and what it refuses is reported", async () => {
-    const reported = [];
-    globalThis.reportError = (refused) => reported.push(refused.code);
+    const warned = mock.method(console, "warn", () => {});
     const talk = await executing();
     const [first] = talk.line().introductions;
     await talk.line().refuse(first, "overloaded", { retryable: true, retry_after_ms: 500 });
@@ -78,8 +83,9 @@ describe("tools that the client executes", () => {
     const [, second] = talk.line().introductions;
     await talk.line().refuse(first, "not_permitted");
     await talk.line().refuse(second, "not_permitted");
-    delete globalThis.reportError;
-    assert.deepEqual(reported, ["not_permitted"]);
+    const words = warned.mock.calls.map((call) => call.arguments[0]);
+    warned.mock.restore();
+    assert.deepEqual(words, ["hermes-ws: the tools were refused: it is not_permitted"]);
   });
 
   it("answer with what they return", async () => {
@@ -89,6 +95,8 @@ describe("tools that the client executes", () => {
       null: [null, { output: "null" }],
       nothing: [undefined, { output: "" }],
       whole: [{ output: "x", is_error: true, content: [] }, { output: "x", is_error: true, content: [] }],
+      "whole, with nulls": [{ output: "x", is_error: null, content: null }, { output: "x" }],
+      "an error": [new Error("no window"), { output: "no window", is_error: true }],
       "an output that is no text": [{ output: 1 }, { output: '{"output":1}' }],
     };
     for (const [name, [returned, content]] of Object.entries(answers)) {
@@ -99,8 +107,11 @@ describe("tools that the client executes", () => {
   });
 
   it("answer with the message of what they throw, and of what cannot be told", async () => {
-    const answers = [() => { throw new Error("no window"); }, () => Promise.reject("dark"), () => 1n];
-    const told = ["no window", "dark", "Do not know how to serialize a BigInt"];
+    const answers = [
+      () => { throw new Error("no window"); }, () => { throw new RangeError(); }, () => Promise.reject("dark"),
+      () => Promise.reject({ message: "m" }), () => 1n,
+    ];
+    const told = ["no window", "RangeError", "dark", "m", "Do not know how to serialize a BigInt"];
     for (const [n, answer] of answers.entries()) {
       const talk = await executing({ answer });
       await talk.line().say(call(5, "i"));
@@ -158,6 +169,24 @@ describe("tools that the client executes", () => {
   it("that are idempotent are called for it, where it is still open", async () => {
     const talk = await executing({ state: { interactions: [call(4, "i")] }, idempotent: true });
     assert.deepEqual(talk.cities, ["Oslo"]);
+  });
+
+  it("are called for what is open from before, also where the conversation begins in the middle", async () => {
+    const { client, line } = scripted();
+    const conversation = client.conversation("demo", { from: "now" });
+    const cities = [];
+    await settled();
+    await line().say(hello(4, { mode: "live", from: 5, to: 4 }), { type: "live", at: 4 });
+    assert.deepEqual(line().commands, [], "nobody needs to know");
+    conversation.tool("weather", SCHEMA, ({ city }) => cities.push(city) && city, { idempotent: true });
+    const [look] = line().commands;
+    assert.equal(look.type, "snapshot.get");
+    await line().say(resolved(5, "gone"));
+    const tool = (city) => ({ tool: { arguments: { city } } });
+    await line().ok(look, { snapshot: { interactions: [call(2, "gone", tool("Rom")), call(3, "open", tool("Oslo"))] } });
+    assert.deepEqual(cities, ["Oslo"]);
+    conversation.tool("time", SCHEMA, () => "");
+    assert.equal(line().commands.filter(({ type }) => type === "snapshot.get").length, 1, "once");
   });
 
   it("that is: asked when the client first met the conversation, not when it came back to it", async () => {
