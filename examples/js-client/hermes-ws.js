@@ -561,16 +561,25 @@ export class Backoff {
 
 /** @typedef {{ conversation: string, path: string, query: URLSearchParams }} Address */
 /**
- * A command without an answer. `line`: where it was sent last. `lost`: lines that ended under it, nothing new on them.
- * `until`: how long it is sent again after the server has refused it for the moment; `timer`: it waits for that.
- * @typedef {{ text: string, ok: Deferred<Ok>, line?: number, lost: number, until?: number, timer?: Timer }} Unanswered
+ * A command without an answer. `line`: where it was sent last. `lost`: lines that ended under it, nothing new on them,
+ * the first one at `lostAt`. `until`: how long it is sent again after the server has refused it for the moment;
+ * `timer`: it waits for that.
+ * @typedef {object} Unanswered
+ * @property {string} text
+ * @property {Deferred<Ok>} ok
+ * @property {number} [line]
+ * @property {number} lost
+ * @property {number} lostAt
+ * @property {number} [until]
+ * @property {Timer} [timer]
  */
 /** @typedef {ReturnType<typeof setTimeout>} Timer */
 
 /** How long a command is sent again that the server refuses for the moment, saying when to come back. */
 const REFUSED_FOR_MS = 30_000;
-/** So many lines in a row may end under a command with nothing new on them: it may be the reason. */
+/** So many lines in a row, and for so long, may end under a command with nothing new on them: it may be the reason. */
 const LINES = 8;
+const LINES_MS = 60_000;
 /** A line that was live for so long was a good one. */
 const LASTED_MS = 5_000;
 /** Half of a character (a lone surrogate) as JSON.stringify writes it: servers cannot read that. */
@@ -628,7 +637,7 @@ class Link {
     if (this.#unanswered.has(id)) throw new TypeError(`the command ${id} has no answer yet: ids are for one each`);
     const text = JSON.stringify({ ...command, id }).replace(HALF, "$1\\ufffd");
     /** @type {Unanswered} */
-    const unanswered = { text, ok: new Deferred(), lost: 0 };
+    const unanswered = { text, ok: new Deferred(), lost: 0, lostAt: 0 };
     this.#unanswered.set(id, unanswered);
     if (this.flowing) this.#write(id, unanswered);
     return unanswered.ok.promise;
@@ -698,8 +707,10 @@ class Link {
     const large = { message: "this is more than something on the way lets through", retryable: false };
     for (const [n, [id, unanswered]] of underWay.entries()) {
       unanswered.lost = progressed ? 0 : unanswered.lost + 1;
+      if (unanswered.lost <= 1) unanswered.lostAt = Date.now();
+      const lost = unanswered.lost >= LINES && Date.now() - unanswered.lostAt >= LINES_MS;
       if (code === 1009 && n === 0) this.#refuse(id, { code: "too_large", ...large });
-      else if (unanswered.lost >= LINES) this.#refuse(id, { code: "internal", ...refusal });
+      else if (lost) this.#refuse(id, { code: "internal", ...refusal });
     }
   }
 

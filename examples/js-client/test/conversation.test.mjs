@@ -145,6 +145,18 @@ describe("a command", () => {
     assert.equal(copies, 9, "the first line had a snapshot on it, then there were eight");
   });
 
+  it("is not given up because many lines were lost in a short time: that is what bad networks do", async () => {
+    const talk = await live(4);
+    const pong = talk.conversation.ping();
+    for (let n = 0; n < 10; n++) {
+      await talk.line().end();
+      await pass(talk.conversation.connection.retry_in_ms);
+      await talk.line().say(replay(4, 4));
+    }
+    await talk.line().ok(talk.line().commands[0], { head: 4 });
+    assert.equal(await pong, 4);
+  });
+
   it("is not given up while something happens on the lines, or while there is none", async () => {
     const talk = await live(4);
     const pong = talk.conversation.ping();
