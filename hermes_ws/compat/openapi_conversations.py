@@ -86,8 +86,9 @@ OPERATIONS: Final = (
         path="/api/interactions",
         id="listInteractions",
         tag="conversations",
-        summary="What waits for a person, in every conversation",
-        about="Open approvals, questions, forms and calls for a client, the one that was asked first first.",
+        summary="What a person can answer, in every conversation",
+        about="Open approvals, questions, forms and calls of functions, the one that was asked first first; not the calls "
+        "that one client executes.",
         parameters=(_limit("of them"), _cursor()),
         answers={200: Answer.json(InteractionList, "A page of them.")},
         error=Error,

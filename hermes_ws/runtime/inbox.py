@@ -8,7 +8,9 @@ A reader has no queue. It has the names of the conversations that are another th
 they changed, and writes them as they are at the moment when its socket takes them. One frame serves every reader: the
 line that was encoded for the store, with a few bytes around it. Of a conversation that last changed a while ago no line
 is kept here: a reader that comes to it late reads it from the store, as it reads its pages. While it reads, changes
-wait, and those that the store knew of already are not told again: no older state follows a newer one.
+wait. What was read is then told as the newer of what the store knew and what is kept here, and as the store knew it if
+nothing is kept; only in the first case is the change that waited told with it. One that was deleted meanwhile is in no
+page: its end is told after, and what there is of it by then. So no older state follows a newer one.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from hermes_ws.errors import CommandError, StoreError
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode
 from hermes_ws.protocol.control import ControlBase, Heartbeat, InboxChanged, InboxPage, InboxRemoved
-from hermes_ws.protocol.events import InteractionRequested
-from hermes_ws.protocol.summaries import ConversationSummary, OpenInteraction
+from hermes_ws.protocol.summaries import ConversationSummary
 from hermes_ws.ranges import AtLeastOne, NonNegative
 from hermes_ws.runtime.principal import Principal
+from hermes_ws.runtime.reached import asked_in, conversations, summary_of
 from hermes_ws.runtime.readers import ReaderSettings, Sink
 from hermes_ws.runtime.tail import text_frame
 from hermes_ws.store.base import ConversationLine, ConversationRef, Store
@@ -202,10 +204,13 @@ class Inboxes:
         entry = self._entries.get(ref)
         return None if entry is None else entry.frame(ref.conversation_id)
 
-    def head(self, ref: ConversationRef) -> int:
-        """How far a conversation is by what is to be told of it; 0 if nothing is known of that."""
+    def newest(self, ref: ConversationRef, line: ConversationLine) -> ConversationSummary | None:
+        """The newer of what is to be told of a conversation and what was read of it; None if nothing is known of the
+        first: what was read may be older than what was to be told once."""
         entry = self._entries.get(ref)
-        return 0 if entry is None else entry.head
+        if entry is None:
+            return None
+        return entry.summary if entry.summary is not None and entry.head >= line.head else summary_of(line)
 
     def beat(self, uptime: float) -> None:
         """Heartbeats, and lines that nobody has asked for lately are let go of."""
@@ -279,8 +284,7 @@ class InboxReader:
         try:
             async with self._one_at_a_time:
                 lines = await self._inboxes.host.store.lines(self.namespace, list(unknown))
-                self._known_by(lines)
-                self._send_looked_up(unknown, {line.conversation_id: _summary(line) for line in lines})
+                self._send_looked_up(unknown, {line.conversation_id: line for line in lines})
         except StoreError as error:
             log.warning("inbox.failed", error=str(error))
             self.close(CloseCode.INTERNAL, "the log cannot be read")
@@ -291,11 +295,13 @@ class InboxReader:
             self._reading -= 1
         self.wake()
 
-    def _send_looked_up(self, unknown: Mapping[str, bool], there: Mapping[str, ConversationSummary]) -> None:
-        """Those that are not there were deleted. What the sink does not take is looked up again when it does."""
+    def _send_looked_up(self, unknown: Mapping[str, bool], there: Mapping[str, ConversationLine]) -> None:
+        """Those that are not there were deleted. What was deleted meanwhile is told after; what the sink does not take
+        is looked up again when it does."""
         for name, removed in unknown.items():
-            if self._sink.writable:
-                self._send(_in_turn(name, _told(name, there.get(name)), removed))
+            if self._sink.writable and not self._dirty.get(name):
+                summary = self._newest(there[name]) if name in there else None
+                self._send(_in_turn(name, _told(name, summary), removed))
             else:
                 self.mark(name, removed=removed)
 
@@ -321,14 +327,14 @@ class InboxReader:
         self._reading += 1
         try:
             async with self._one_at_a_time:
-                page = await self._inboxes.host.store.conversations(
-                    self.namespace,
+                page = await conversations(
+                    self._inboxes.host.store,
+                    self._principal,
                     limit=settings.page,
                     cursor=cursor,
                     waiting_first=True,
                     max_bytes=settings.page_bytes,
                 )
-                self._known_by(page.lines)
                 self._next = page.next
                 self.control(self._shown(page.lines))
         finally:
@@ -336,17 +342,19 @@ class InboxReader:
         self.wake()
 
     def _shown(self, lines: Sequence[ConversationLine]) -> InboxPage:
-        summaries = [_summary(line) for line in lines if self._principal.may_open(line.conversation_id)]
-        asked = [_whose(one, summary) for summary in summaries for one in summary.interactions]
+        summaries = [self._newest(line) for line in lines if not self._dirty.get(line.conversation_id)]
+        asked = [one for summary in summaries for one in asked_in(summary)]
         asked.sort(key=lambda one: (one.requested_at, one.interaction_id))
         return InboxPage(conversations=summaries, interactions=asked, next=self._next)
 
-    def _known_by(self, lines: Iterable[ConversationLine]) -> None:
-        """These are about to be told: what is older need not be told after them."""
-        for line in lines:
-            removed = self._dirty.get(line.conversation_id)
-            if removed is False and self._inboxes.head(self._ref(line.conversation_id)) <= line.head:
-                del self._dirty[line.conversation_id]
+    def _newest(self, line: ConversationLine) -> ConversationSummary:
+        """A conversation that is about to be told, as it is. It is told once more if it is not known whether that is
+        all that there is to tell."""
+        known = self._inboxes.newest(self._ref(line.conversation_id), line)
+        if known is None:
+            return summary_of(line)
+        self._dirty.pop(line.conversation_id, None)
+        return known
 
     def beat(self, uptime: float) -> None:
         """Break the silence, if it has lasted and nothing is waiting to be told."""
@@ -371,16 +379,3 @@ class InboxReader:
         if not self._closed:
             self.written_at = self._inboxes.host.uptime()
             self._sink.send(frames, b"".join(frames))
-
-
-def _summary(line: ConversationLine) -> ConversationSummary:
-    """A line of the store as it is now: it may have come further than when its summary was written."""
-    summary = msgspec.json.decode(line.summary, type=ConversationSummary)
-    if line.head == summary.head:
-        return summary
-    return msgspec.structs.replace(summary, head=line.head, last_event_at=line.last_event_at)
-
-
-def _whose(asked: InteractionRequested, summary: ConversationSummary) -> OpenInteraction:
-    fields = {name: getattr(asked, name) for name in asked.__struct_fields__}
-    return OpenInteraction(**fields, conversation_id=summary.conversation_id)

@@ -14,14 +14,13 @@ from starlette.routing import Route
 
 from hermes_ws.errors import CommandError, FrameError
 from hermes_ws.protocol.codec import decode_command
-from hermes_ws.protocol.events import InteractionRequested
 from hermes_ws.protocol.resources import ConversationList, InteractionList, TicketGrant, TicketRequest
-from hermes_ws.protocol.summaries import ConversationSummary, OpenInteraction
 from hermes_ws.routes.context import json_response
 from hermes_ws.runtime.beginning import begun_by
 from hermes_ws.runtime.calls import call_id_file
 from hermes_ws.runtime.commands import do
 from hermes_ws.runtime.principal import Caller, Principal
+from hermes_ws.runtime.reached import conversations, for_people, summary_of
 from hermes_ws.runtime.runtime import Runtime, new_id
 from hermes_ws.settings import Settings
 from hermes_ws.transports.addresses import ROOT, is_conversation_id
@@ -66,33 +65,22 @@ class Twins:
     async def _conversations(self, request: Request) -> Response:
         principal = self.identify(request, None)
         limit = limited(request, self._limits.page_conversations)
+        cursor = request.query_params.get("cursor")
         try:
-            page = await self._runtime.store.conversations(
-                principal.namespace, limit=limit, cursor=request.query_params.get("cursor")
-            )
+            page = await conversations(self._runtime.store, principal, limit=limit, cursor=cursor)
         except ValueError as error:
             raise Refused(400, f"query parameter cursor: {error}") from None
-        summaries = [
-            msgspec.structs.replace(
-                msgspec.json.decode(line.summary, type=ConversationSummary),
-                head=line.head,
-                last_event_at=line.last_event_at,
-            )
-            for line in page.lines
-            if principal.may_open(line.conversation_id)
-        ]
-        return json_response(ConversationList(conversations=summaries, next=page.next))
+        return json_response(ConversationList(conversations=list(map(summary_of, page.lines)), next=page.next))
 
     async def _interactions(self, request: Request) -> Response:
-        """What waits for a person, in every conversation that the credential reaches."""
+        """What a person can answer, in every conversation that the credential reaches."""
         principal = self.identify(request, None)
         limit, cursor = limited(request, self._limits.page_interactions), request.query_params.get("cursor")
         try:
-            page = await self._runtime.store.open_interactions(principal.namespace, limit=limit, cursor=cursor)
+            asked, following = await for_people(self._runtime.store, principal, limit=limit, cursor=cursor)
         except ValueError as error:
             raise Refused(400, f"query parameter cursor: {error}") from None
-        asked = [_open(name, data) for name, data in page.lines if principal.may_open(name)]
-        return json_response(InteractionList(interactions=asked, next=page.next))
+        return json_response(InteractionList(interactions=asked, next=following))
 
     async def _command(self, request: Request) -> Response:
         principal, ref = self._desk.named(request)
@@ -156,10 +144,3 @@ class Twins:
     def identify(self, request: Request, conversation_id: str | None) -> Principal:
         """Who asks. Raises :class:`Refused`."""
         return self._desk.identify(request, conversation_id)
-
-
-def _open(conversation_id: str, data: bytes) -> OpenInteraction:
-    """An ``interaction.requested`` from the log, with where it is."""
-    asked = msgspec.json.decode(data, type=InteractionRequested)
-    fields = {name: getattr(asked, name) for name in asked.__struct_fields__}
-    return OpenInteraction(**fields, conversation_id=conversation_id)

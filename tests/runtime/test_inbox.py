@@ -354,8 +354,8 @@ async def test_while_it_looks_up_changes_wait(tmp_path: Path) -> None:
             await configure(runtime, "other", "of its own")
             assert opened.sink.frames == []
             store.after.set()
-            await until(lambda: len(opened.changes) == 3)
-            assert [change["title"] for change in opened.changes] == ["old", "new", "of its own"]
+            await until(lambda: opened.status("other") == "idle")
+            assert [change["title"] for change in opened.changes] == ["new", "of its own"]
 
 
 async def test_what_a_sink_does_not_take_is_looked_up_again(tmp_path: Path) -> None:
@@ -441,6 +441,27 @@ async def test_pages_follow_until_there_is_none_left(tmp_path: Path) -> None:
             assert (caught.value.code, caught.value.path) == ("invalid_frame", "$.cursor")
 
 
+async def test_a_credential_for_some_conversations_gets_them_at_once_and_no_cursor_that_names_others(
+    tmp_path: Path,
+) -> None:
+    some = Principal("home", "me", "admin", conversations=frozenset({"mine", "asks", "yet-to-begin"}))
+    async with running(tmp_path, page=1) as runtime:
+        await run(runtime, "asks", "/ask go?")
+        await configure(runtime, "mine", "of mine")
+        for number in range(3):
+            await run(runtime, f"others{number}", "/ask go?")
+        with inbox(runtime, some) as opened:
+            await opened.reader.first_page()
+            await opened.reader.more(None)
+            first, last = opened.pages
+            assert [line["conversation_id"] for line in first["conversations"]] == ["asks", "mine"]
+            assert [asked["conversation_id"] for asked in first["interactions"]] == ["asks"]
+            assert (first.get("next"), last["conversations"]) == (None, [])
+            assert b"others" not in b"".join(opened.sink.raw)
+            with pytest.raises(CommandError, match="is not a cursor"):
+                await opened.reader.more("rest-12-others0")
+
+
 async def test_a_page_ends_where_it_becomes_too_heavy(tmp_path: Path) -> None:
     async with running(tmp_path, page_bytes=1_000) as runtime:
         for number in range(6):
@@ -470,12 +491,82 @@ async def test_while_a_page_is_read_changes_wait(tmp_path: Path) -> None:
             store.after.set()
             await reading
             assert opened.sink.types[0] == "inbox.page"
-            assert [line["title"] for line in opened.pages[0]["conversations"]] == ["old"] * 4
-            assert opened.heads("one") == [2, 3]
-            assert opened.heads("gone") == [2, None]
-            assert opened.heads("anew") == [2, None, 2], "its numbers begin again: that must not look like the past"
+            shown = {line["conversation_id"]: line["title"] for line in opened.pages[0]["conversations"]}
+            assert shown == {"one": "new", "two": "old"}
+            assert opened.heads("one") == [3]
+            assert opened.heads("gone") == [None]
+            assert opened.heads("anew") == [None, 2], "its numbers begin again: that must not look like the past"
             titles = {name: line["title"] for name, line in opened.state.items()}
             assert titles == {"one": "new", "two": "old", "anew": "another"}
+
+
+async def test_a_change_while_a_page_is_read_is_told_also_when_no_line_of_it_is_kept_any_more(tmp_path: Path) -> None:
+    store = SlowStore()
+    async with running(tmp_path, store) as runtime:
+        await configure(runtime, "demo", "old")
+        store.after.clear()
+        with inbox(runtime) as opened:
+            reading = asyncio.create_task(opened.reader.first_page())
+            await until(lambda: opened.reader._one_at_a_time.locked())
+            await run(runtime, "demo", "/ask go?")
+            runtime.inboxes.beat(runtime.uptime() + 3_601)
+            assert runtime.inboxes._entries == {}
+            store.after.set()
+            await reading
+            await until(lambda: opened.status("demo") == "waiting")
+            assert [line["title"] for line in opened.pages[0]["conversations"]] == ["old"]
+            assert len(store.looked_up) == 1
+
+
+async def test_a_change_while_one_is_looked_up_is_told_also_when_no_line_of_it_is_kept_any_more(tmp_path: Path) -> None:
+    store = SlowStore()
+    async with running(tmp_path, store) as runtime:
+        with inbox(runtime) as opened:
+            opened.sink.writable = False
+            await configure(runtime, "demo", "old")
+            runtime.inboxes.beat(runtime.uptime() + 3_601)
+            store.after.clear()
+            opened.sink.writable = True
+            await until(lambda: len(store.looked_up) == 1)
+            await run(runtime, "demo", "/ask go?")
+            runtime.inboxes.beat(runtime.uptime() + 3_601)
+            assert runtime.inboxes._entries == {}
+            store.after.set()
+            await until(lambda: opened.status("demo") == "waiting")
+            assert len(store.looked_up) == 2
+
+
+async def test_one_that_is_deleted_while_it_is_looked_up_is_not_told_of_before_its_end(tmp_path: Path) -> None:
+    store = SlowStore()
+    async with running(tmp_path, store) as runtime:
+        with inbox(runtime) as opened:
+            opened.sink.writable = False
+            for name in ("gone", "there"):
+                await configure(runtime, name, "old")
+            runtime.inboxes.beat(runtime.uptime() + 3_601)
+            store.after.clear()
+            opened.sink.writable = True
+            await until(lambda: len(store.looked_up) == 1)
+            await runtime.delete(ConversationRef("home", "gone"))
+            await configure(runtime, "gone", "another")
+            store.after.set()
+            await until(lambda: len(opened.sink.frames) == 3)
+            assert opened.heads("gone") == [None, 2]
+            assert opened.heads("there") == [2]
+
+
+async def test_a_page_shows_what_is_known_and_not_when_the_store_last_wrote_it_down(tmp_path: Path) -> None:
+    """A store writes with deltas only now and then when something was last heard."""
+    store = SlowStore()
+    async with running(tmp_path, store) as runtime:
+        with inbox(runtime) as opened:
+            ref = await run(runtime, "demo", "/stream 50")
+            await until(lambda: opened.status("demo") == "idle")
+            line = store._conversations[ref]
+            line.at -= 400
+            line.summary = line.summary.replace(b'"head":%d' % line.head, b'"head":%d' % (line.head - 1))
+            await opened.reader.first_page()
+            assert opened.pages[0]["conversations"] == [opened.changes[-1]]
 
 
 async def test_what_a_page_knew_already_is_not_told_again_after_it(tmp_path: Path) -> None:

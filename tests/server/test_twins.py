@@ -402,6 +402,20 @@ async def test_open_interactions_come_in_pages(make_server: MakeServer) -> None:
         assert "cursor" in answer.json()["message"]
 
 
+async def test_a_call_that_one_client_executes_is_in_its_conversations_line_and_not_among_what_people_can_answer(
+    make_server: MakeServer,
+) -> None:
+    server, conversation = make_server(), fresh()
+    async with server.socket(conversation) as socket:
+        tool = {"name": "weather", "description": "Looks out of the window."}
+        await socket.ok("client.update", client_id="tab-1", tools=[tool])
+        await socket.ok("run.start", input="/tool weather {}")
+        asked = await socket.asked()
+        assert await server.get("/api/interactions") == {"interactions": [], "next": None}
+        [line] = (await server.get("/api/conversations"))["conversations"]
+        assert line["interactions"] == [asked]
+
+
 async def test_open_interactions_are_for_keys_and_not_for_tickets(server: Server) -> None:
     conversation = await spoken(server)
     async with server.http() as http:
