@@ -23,7 +23,7 @@
  *   MessageItem, Ok, OpenInteraction, Owner, QueuedRun, ReasoningItem, RunCancelled, RunCompleted, RunFailed, RunRetry,
  *   RunStart, RunSteer, RunStop, RunSummary, ServerFrame, Skipped, Snapshot, SnapshotState, ToolCallItem,
  *   ToolDescription, Usage,
- * } from "../../schemas/frames.d.ts"
+ * } from "./frames.d.ts"
  */
 
 // -- errors ---------------------------------------------------------------------------------------------------------
