@@ -1018,7 +1018,8 @@ class FollowedRun {
 
   /** @param {Error} failure */
   fail(failure) {
-    if (!this.#watched && failure instanceof CommandRefused) warn(`a run was refused: ${failure.message}`);
+    const unseen = () => this.#watched || warn(`a run was refused, and nobody looked: ${failure.message}`);
+    if (failure instanceof CommandRefused) setTimeout(unseen, 0);
     this.over = true;
     this.#stream.end(failure);
     this.#id.reject(failure);

@@ -337,8 +337,11 @@ describe("a run", () => {
     const refused = async (look) => {
       const run = talk.conversation.run("");
       look(run);
-      const words = await warned(() => talk.line().refuse(talk.line().commands.at(-1), "invalid_frame"));
-      assert.deepEqual(words, look === nobody ? ["hermes-ws: a run was refused: it is invalid_frame"] : []);
+      const words = await warned(async () => {
+        await talk.line().refuse(talk.line().commands.at(-1), "invalid_frame");
+        await pass(0);
+      });
+      assert.deepEqual(words, look === nobody ? ["hermes-ws: a run was refused, and nobody looked: it is invalid_frame"] : []);
     };
     const nobody = () => {};
     const lookers = [nobody, ({ done }) => done, ({ run_id }) => run_id, (run) => void collected(run)];
