@@ -57,11 +57,13 @@ const failure = (error) => ({
 const acts = {
   make: ({ what, args }) =>
     new library[what](...(what === "HermesClient" ? [{ WebSocket, ...inward(args[0]) }] : inward(args))),
-  call({ on, path, args }) {
+  call({ on, path, args, look }) {
     const names = path.split(".");
     const method = names.pop();
     const owner = names.reduce((object, name) => object[name], objects.get(on));
-    return owner[method](...inward(args));
+    const result = owner[method](...inward(args));
+    if (look) void result[look]; // at once: whoever asked will, but is far away
+    return result;
   },
   get: ({ on, path }) => path.split(".").reduce((object, name) => object?.[name], objects.get(on)),
   iterate: ({ on }) => objects.get(on)[Symbol.asyncIterator](),

@@ -56,6 +56,7 @@ class Node:
         self._callbacks: list[Callable[..., Any]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._opened: list[Remote] = []
+        self._warnings = Heard()
 
     @classmethod
     @asynccontextmanager
@@ -70,9 +71,7 @@ class Node:
             limit=LINE_BYTES,
         )
         node = cls(process)
-        assert process.stderr is not None
-        errors = asyncio.create_task(process.stderr.read())
-        reading = asyncio.create_task(node._read())
+        reading = asyncio.gather(node._read(), node._read_warnings())
         try:
             yield node
             await node._leave()
@@ -83,8 +82,7 @@ class Node:
                 process.kill()
                 await process.wait()
             await reading
-            said = (await errors).decode()
-            assert not said, f"the process said: {said}"
+            assert node._warnings == []
         assert process.returncode == 0
 
     async def client(self, url: str, **options: Any) -> Client:
@@ -130,6 +128,10 @@ class Node:
                 return [self.inward(one) for one in value]
         return value
 
+    async def warned(self, text: str) -> None:
+        """Wait for a line on stderr with this in it. Whatever else is said there fails the test."""
+        self._warnings.remove(await self._warnings.until(lambda line: text in line))
+
     def will_be_closed(self, opened: Remote) -> None:
         """Before the process is left."""
         self._opened.append(opened)
@@ -161,6 +163,11 @@ class Node:
                 answer.set_exception(AssertionError("the Node process has ended"))
                 answer.exception()
 
+    async def _read_warnings(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            self._warnings(line.decode().rstrip())
+
     def _call_back(self, frame: Json) -> None:
         """Plain functions are called at once, so that what they note is in order."""
         said = self._callbacks[frame["callback"]](*self.inward(frame["args"]))
@@ -190,9 +197,10 @@ class Remote:
     def __hash__(self) -> int:
         return self.handle
 
-    async def call(self, path: str, *args: Any) -> Any:
-        """``object.path(...args)``; a promise is waited for."""
-        return await self.node.ask("call", on=self.handle, path=path, args=self.node.outward(list(args)))
+    async def call(self, path: str, *args: Any, look: str | None = None) -> Any:
+        """``object.path(...args)``; a promise is waited for. ``look``: at this of the result, in the same breath."""
+        given = self.node.outward(list(args))
+        return await self.node.ask("call", on=self.handle, path=path, args=given, look=look)
 
     async def get(self, path: str) -> Any:
         """``object.path``; a promise is waited for."""
@@ -283,7 +291,7 @@ class Conversation(Remote):
         return await self._begun("retry", run_id)
 
     async def _begun(self, how: str, *args: Any) -> Run:
-        return Run(self.node, (await self.call(how, *args)).handle)
+        return Run(self.node, (await self.call(how, *args, look="done")).handle)
 
     async def said(self, what: str) -> Json:
         """Run it to its end; the terminal event."""

@@ -340,6 +340,11 @@ async def test_one_socket_too_many_waits_until_there_is_room(node: Node, make_se
     assert (await second.said("/say my turn"))["output"] == "my turn"
 
 
+async def test_a_client_that_nobody_listens_to_warns_before_it_goes_for_good(node: Node, server: Server) -> None:
+    await (await node.client(server.url, key="wrong")).conversation(fresh())
+    await node.warned("4401")
+
+
 async def test_a_client_whose_failure_nobody_looks_at_fails_in_peace(node: Node, server: Server) -> None:
     """The process would say so, and end, if a rejection were left over."""
     conversation = await (await node.client(server.url, key="wrong")).conversation(fresh())
