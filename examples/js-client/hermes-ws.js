@@ -1012,7 +1012,6 @@ class FollowedRun {
   /** A snapshot took the place of events. What has no answer may begin after it. @param {Resynchronized} failure */
   passedOver(failure) {
     if (this.#run_id !== undefined) return this.fail(failure);
-    this.#early = [];
     this.#passed = failure;
   }
 

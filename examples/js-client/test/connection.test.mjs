@@ -557,6 +557,7 @@ describe("a client", () => {
     for (const after of ["57", -1, 1.5, NaN]) assert.throws(() => client.conversation("a", { after }), /after: the number/);
     assert.throws(() => client.conversation("a", { from: "end" }), /from: start, snapshot or now, not end/);
     for (const clientId of ["", "x".repeat(129)]) assert.throws(() => new HermesClient({ ...sensible, clientId }), /clientId: /);
+    assert.equal(new HermesClient({ ...sensible, clientId: "x".repeat(128) }).clientId.length, 128);
     for (const url of ["ftp://x", "agents.example.com", "127.0.0.1:8642"]) {
       assert.throws(() => new HermesClient({ ...sensible, url }), /url: /);
     }

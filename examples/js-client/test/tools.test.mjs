@@ -189,6 +189,20 @@ describe("tools that the client executes", () => {
     assert.equal(line().commands.filter(({ type }) => type === "snapshot.get").length, 1, "once");
   });
 
+  it("are called for it also when they were offered before it was live, and after a reconnect", async () => {
+    const { client, line, sockets } = scripted();
+    const conversation = client.conversation("demo", { after: 4, epoch: "e1" });
+    conversation.tool("weather", SCHEMA, ({ city }) => city, { idempotent: true, grace_ms: 0 });
+    await settled();
+    await line().say(replay(4, 4), { type: "live", at: 4 });
+    const [look] = line().commands;
+    const next = await reconnected({ line, sockets });
+    await next.say(replay(4, 4), { type: "live", at: 4 });
+    assert.deepEqual(next.commands, [look]);
+    await next.ok(look, { snapshot: { interactions: [call(3, "open")] } });
+    assert.deepEqual(replies(next)[1], { interaction_id: "open", content: { output: "Oslo" } });
+  });
+
   it("that is: asked when the client first met the conversation, not when it came back to it", async () => {
     const talk = await executing();
     await (await reconnected(talk)).say(...snapshot(9, { interactions: [call(7, "i")] }, { reason: "gap" }));
