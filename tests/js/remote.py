@@ -270,12 +270,26 @@ class Run(Remote):
         return event
 
 
-class Conversation(Remote):
-    """What ``client.conversation`` returns."""
+class Connected(Remote):
+    """What a conversation and the inbox have in common."""
 
     async def ready(self) -> None:
         async with soon():
             await self.get("ready")
+
+    async def on(self, type_: str) -> Heard:
+        """Listen."""
+        heard = Heard()
+        await self.call("on", type_, heard)
+        return heard
+
+
+class Inbox(Connected):
+    """What ``client.inbox`` returns."""
+
+
+class Conversation(Connected):
+    """What ``client.conversation`` returns."""
 
     async def state(self) -> Json:
         state: Json = await self.get("state")
@@ -303,17 +317,11 @@ class Conversation(Remote):
             ok: Json = await self.call("send", {"type": type_, **fields})
         return ok
 
-    async def on(self, type_: str) -> Heard:
-        """Listen."""
-        heard = Heard()
-        await self.call("on", type_, heard)
-        return heard
-
     async def asked(self, kind: str | None = None) -> Json:
         """The oldest open interaction, of this kind; waits for one."""
         heard = await self.on("interaction")
-        is_it = [one for one in (await self.state())["interactions"] if kind in (None, one["kind"])]
-        asked: Json = is_it[0] if is_it else await heard.until(lambda one: kind in (None, one["kind"]))
+        is_open = [one for one in (await self.state())["interactions"] if kind in (None, one["kind"])]
+        asked: Json = is_open[0] if is_open else await heard.until(lambda one: kind in (None, one["kind"]))
         return asked
 
     async def reached(self, seq: int) -> None:
@@ -330,10 +338,6 @@ class Conversation(Remote):
             return state
         found: Json = await heard.until(lambda state: state["run"] is None and not state["queue"])
         return found
-
-
-class Inbox(Conversation):
-    """What ``client.inbox`` returns."""
 
 
 class Client(Remote):
