@@ -114,6 +114,9 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     fewer file descriptors: it says so at its start."""
     sockets: AtLeastOne = 10_000
     """Open sockets; one more is told to come back later (4529)."""
+    streams: AtLeastOne = 1_000
+    """Answers that go on or wait: a conversation's log as server-sent events or as a file, requests that wait for an
+    event; one more is refused with 503. With ``sockets`` it should leave some of the ``connections`` for requests."""
     commands_in_flight: AtLeastOne = 256
     """Unanswered commands of one socket; one more is ``overloaded``."""
     page_events: AtLeastOne = 1_000

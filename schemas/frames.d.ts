@@ -1038,7 +1038,7 @@ export interface EventPage {
   at_head: boolean;
 }
 
-/** Open interactions of every conversation that the credential reaches. */
+/** Open interactions that a person can answer, of every conversation that the credential reaches. */
 export interface InteractionList {
   /** The one that was asked first comes first. */
   interactions: Array<OpenInteraction>;

@@ -87,8 +87,8 @@ OPERATIONS: Final = (
         id="listInteractions",
         tag="conversations",
         summary="What a person can answer, in every conversation",
-        about="Open approvals, questions, forms and calls of functions, the one that was asked first first; not the calls "
-        "that one client executes.",
+        about="""Open approvals, questions, forms and calls of functions, the one that was asked first first; not the
+        calls that one client executes.""",
         parameters=(_limit("of them"), _cursor()),
         answers={200: Answer.json(InteractionList, "A page of them.")},
         error=Error,

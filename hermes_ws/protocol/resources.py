@@ -67,7 +67,7 @@ class ItemPage(Value, frozen=True, kw_only=True):
 
 
 class InteractionList(Value, frozen=True, kw_only=True):
-    """Open interactions of every conversation that the credential reaches."""
+    """Open interactions that a person can answer, of every conversation that the credential reaches."""
 
     interactions: list[OpenInteraction]
     """The one that was asked first comes first."""

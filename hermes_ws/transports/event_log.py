@@ -7,8 +7,8 @@ from typing import Final
 import anyio
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from hermes_ws.protocol.resources import EventPage
 from hermes_ws.routes.context import json_response
@@ -21,6 +21,7 @@ from hermes_ws.transports.event_stream import EVENT_STREAM, LogStreams
 from hermes_ws.transports.export import JSON_LINES, Export
 from hermes_ws.transports.log_query import LogQuery
 from hermes_ws.transports.media import preferred
+from hermes_ws.transports.places import Places
 from hermes_ws.transports.requests import Desk
 
 __all__ = ["EventLog"]
@@ -38,6 +39,7 @@ class EventLog:
         self._runtime = desk.runtime
         self._streams = LogStreams(desk.runtime, desk.settings.server.reconnect_after_ms)
         self._export = Export(desk.runtime)
+        self._places = Places(desk.limits.streams)
 
     def routes(self, conversation: str) -> list[Route]:
         """Those below the address of a conversation."""
@@ -46,7 +48,7 @@ class EventLog:
             Route(f"{conversation}/export", self._exported),
         ]
 
-    async def _events(self, request: Request) -> Response:
+    async def _events(self, request: Request) -> ASGIApp:
         """The log, in the form that is wanted."""
         ref = self._desk.named(request)[1]
         query = LogQuery.of(request, self._desk.limits)
@@ -57,16 +59,17 @@ class EventLog:
             return json_response(page, headers=_VARY)
         conversation = await self._runtime.open(ref)
         if form == EVENT_STREAM:
-            return self._streams.answer(conversation, query, headers={**_VARY, **_KEPT_BY_NOBODY})
-        return self._export.answer(conversation, query, {"content-type": form, **_VARY, **_KEPT_BY_NOBODY})
+            return self._places.held(self._streams.answer(conversation, query, {**_VARY, **_KEPT_BY_NOBODY}))
+        headers = {"content-type": form, **_VARY, **_KEPT_BY_NOBODY}
+        return self._places.held(self._export.answer(conversation, query, headers))
 
-    async def _exported(self, request: Request) -> Response:
+    async def _exported(self, request: Request) -> ASGIApp:
         """The log as a file, for a link."""
         _, conversation = await self._desk.begun(request)
         query = LogQuery.of(request, self._desk.limits)
         name = conversation.ref.conversation_id.replace(":", "_")  # no file may be called so on Windows
         headers = {"content-type": JSON_LINES[0], "content-disposition": f'attachment; filename="{name}.jsonl"'}
-        return self._export.answer(conversation, query, {**headers, **_KEPT_BY_NOBODY})
+        return self._places.held(self._export.answer(conversation, query, {**headers, **_KEPT_BY_NOBODY}))
 
     # -- pages -----------------------------------------------------------------------------------------
 
@@ -84,7 +87,8 @@ class EventLog:
             frames = [] if chunk is None else chunk.frames
             if frames or cursor.at != head or left_s <= 0 or conversation.dead:
                 return _page(conversation, cursor, frames)
-            await conversation.wait_beyond(cursor.at, left_s)
+            with self._places.one():
+                await conversation.wait_beyond(cursor.at, left_s)
 
 
 def _page(conversation: Conversation, cursor: LogCursor, frames: list[bytes]) -> EventPage:

@@ -31,7 +31,9 @@ log = structlog.get_logger("hermes_ws.event_stream")
 EVENT_STREAM: Final = "text/event-stream"
 _PLACE: Final = re.compile(rb'\{"type":"[^"]*",(?:"from":[0-9]+,"to"|"seq"):([0-9]+)')
 """The last number that a frame accounts for; it stands at the beginning of every event, and of ``skipped``."""
-_DELETED: Final = b": the conversation was deleted\n\n"
+_DELETED: Final = b": the conversation was deleted\nid: 0\n\n"
+"""No message, for there is no data; but who comes back does so with this number, and gets the next log from its
+start."""
 _GOING_DOWN: Final = b": the server is going down; come back\n\n"
 
 

@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hermes_ws.errors import CommandError
+
 __all__ = ["EXAMPLE", "LIBRARY", "content_security_policy", "find", "routes"]
 
 LIBRARY: Final = "hermes-ws.js"
@@ -33,8 +35,12 @@ def routes() -> list[Route]:
 
 
 def find(name: str) -> Path:
-    """Where one of the files is."""
-    return next(file for place in _PLACES if (file := place / name).is_file())
+    """Where one of the files is. Raises :class:`CommandError` ``not_found`` if it is in neither place."""
+    found = [file for place in _PLACES if (file := place / name).is_file()]
+    if not found:
+        message = f"this installation of hermes-ws is without its {name}; install the package anew"
+        raise CommandError("not_found", message)
+    return found[0]
 
 
 @cache
@@ -72,4 +78,6 @@ def content_security_policy(page: bytes) -> str:
 
 
 def _hash(text: bytes) -> str:
+    """Of what a browser makes of it: to HTML every line ends with a line feed, whatever a checkout has made of it."""
+    text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"

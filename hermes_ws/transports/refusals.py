@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ _STATUS: Final[dict[CommandCode, int]] = {
     "internal": 500,
 }
 """HTTP status of a refused command; every other code is a conflict with how things are: 409."""
+_SOCKET: Final = re.compile(r"/ws(/[^/]+)?")
 _REASON_BYTES: Final = 123
 """What a close frame has room for (RFC 6455, 5.5): a longer reason would cost the code too."""
 
@@ -141,10 +143,19 @@ async def _on_crash(request: Request, error: Exception) -> Response:
     return refusal(CommandError("internal", "the server failed at this; its log says why"), None)
 
 
+def _not_upgraded() -> Response:
+    """For who looks at a socket's address with a browser or curl."""
+    message = "this is the address of a WebSocket, for a client such as wscat; / says what can be asked for by request"
+    frame = Error(id=None, code="unsupported", message=message, retryable=False)
+    return json_response(frame, 426, {"upgrade": "websocket"})
+
+
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if compat_http.is_compatible(request.scope["path"]):
         return compat_http.on_http_exception(request, error)
+    if error.status_code == 404 and _SOCKET.fullmatch(request.scope["path"]):
+        return _not_upgraded()
     if error.status_code == 404:
         hint = "addresses here end without a slash" if request.scope["path"].endswith("/") else "/ says what is"
         return refusal(CommandError("not_found", f"there is nothing at {request.scope['path'][:200]}; {hint}"), None)

@@ -63,3 +63,27 @@ async def test_it_goes_on_by_itself_when_the_server_was_restarted(
     assert frames == page_of_it["events"]
     assert [last for last, _ in seen] == [str(frame.get("seq", frame.get("to"))) for frame in frames]
     assert any(frame["type"] == "run.recovered" for frame in frames)
+
+
+async def test_it_gets_the_next_conversation_of_that_name_whole_when_one_is_deleted(
+    make_server: MakeServer, new_tab: NewTab
+) -> None:
+    """Also if it is further by the time that the browser comes back than the one before it was."""
+    settings = OPEN.replace("reconnect_after_ms = 100", "reconnect_after_ms = 2000")
+    server, tab, conversation = make_server(settings=settings), await new_tab(), fresh()
+
+    async def page(route: Route) -> None:
+        await route.fulfill(content_type="text/html", body=PAGE.replace("CONVERSATION", conversation))
+
+    await tab.page.route(f"{server.url}/page", page)
+    await server.post(conversation, {"type": "conversation.configure", "config": {"title": "old"}})
+    await tab.page.goto(f"{server.url}/page")
+    await tab.page.wait_for_function("seen.length === 2")
+    async with server.http() as http:
+        assert (await http.delete(f"/api/conversations/{conversation}")).status_code == 204
+    for title in ("new", "newer", "newest"):
+        await server.post(conversation, {"type": "conversation.configure", "config": {"title": title}})
+    await tab.page.wait_for_function("seen.some(([, data]) => data.includes('newest'))")
+    seen: list[tuple[str, str]] = await tab.page.evaluate("seen")
+    assert [json.loads(data) for _, data in seen[2:]] == await server.log(conversation)
+    assert [last for last, _ in seen] == ["1", "2", "1", "2", "3", "4"]

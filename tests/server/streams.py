@@ -35,6 +35,7 @@ class Parser:
         self.messages: list[Message] = []
         self.comments: list[str] = []
         self.retry: int | None = None
+        self._bare: str | None = None
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
@@ -48,12 +49,18 @@ class Parser:
             self.comments.append(fields.pop(""))
         if "retry" in fields:
             self.retry = int(fields.pop("retry"))
-        if fields:
+        self._bare = None
+        if list(fields) == ["id"]:  # no message without data, but a browser keeps the number
+            self._bare = fields["id"]
+        elif fields:
             assert list(fields) == ["id", "data"], "without `event`, or `onmessage` would not see it"
             self.messages.append(Message(**fields))
 
     @property
     def last(self) -> str:
+        """What a browser comes back with."""
+        if self._bare is not None:
+            return self._bare
         return self.messages[-1].id if self.messages else ""
 
     @property

@@ -210,6 +210,27 @@ async def test_it_ends_when_the_conversation_is_deleted_and_a_return_finds_the_n
     assert again.frames[0]["epoch"] != before[0]["epoch"]
 
 
+async def test_whoever_comes_back_after_a_deletion_gets_the_next_log_whole_although_it_is_longer_by_then(
+    server: Server,
+) -> None:
+    """A browser comes back to the same address, which names no epoch."""
+    conversation = await spoken(server)
+    before = await server.log(conversation)
+    async with stream(server, conversation) as some, server.http() as http:
+        await some.until_seq(len(before))
+        assert (await http.delete(f"/api/conversations/{conversation}")).status_code == 204
+        await some.until_over()
+    assert (some.last, some.frames) == ("0", before)
+    async with server.socket(conversation) as socket:
+        for _ in range(2):
+            await socket.run("anew")
+    after = await server.log(conversation)
+    assert len(after) > len(before)
+    async with stream(server, conversation, last=some.last) as again:
+        await again.until_seq(len(after))
+    assert again.frames == after
+
+
 async def test_it_ends_when_the_server_goes_down_and_goes_on_with_the_next(
     make_server: MakeServer, tmp_path: Path
 ) -> None:

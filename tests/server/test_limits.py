@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import MakeServer
+from tests.server.streams import stream
 from tests.wire import Json, Server, Socket, expect_contiguous, fresh, line, resident_kb, soon, terminals, wait_for
 
 SMALL = """
@@ -54,6 +55,42 @@ async def _was_closed(socket: Socket) -> bool:
     except ConnectionClosed:
         return True
     return False
+
+
+async def test_one_stream_too_many_is_refused_and_all_else_goes_on(make_server: MakeServer) -> None:
+    server, conversation = make_server(settings="[limits]\nstreams = 2\n"), fresh()
+    log = f"/api/conversations/{conversation}"
+    await server.post(conversation, {"type": "conversation.configure", "config": {"title": "x"}})
+    async with server.http() as http:
+        async with stream(server, conversation) as one, stream(server, conversation) as two:
+            for opened in (one, two):
+                await opened.until_seq(2)
+            for path in (f"{log}/export", f"{log}/events?after=2&wait_ms=1"):
+                refused = await http.get(path, headers={"accept": "application/json"})
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                assert (refused.json()["code"], refused.json()["retryable"]) == ("overloaded", True)
+                assert "limits.streams" in refused.json()["message"]
+            assert (await http.get(f"{log}/events", headers={"accept": "text/event-stream"})).status_code == 503
+            assert (await http.get(f"{log}/events?wait_ms=20000")).status_code == 200, "it need not wait"
+            async with server.socket(conversation) as socket:
+                await socket.ok("ping")
+        async with soon():
+            while (await http.get(f"{log}/export")).status_code != 200:
+                pass  # it takes a moment until those are gone
+
+
+async def test_one_waiting_request_too_many_is_refused_and_the_others_wait_on(make_server: MakeServer) -> None:
+    server, conversation = make_server(settings="[limits]\nstreams = 2\n"), fresh()
+    path = f"/api/conversations/{conversation}/events?wait_ms=20000"
+    async with server.http() as http:
+        polls = [asyncio.create_task(http.get(path)) for _ in range(3)]
+        async with soon():
+            done, waiting = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
+            assert [poll.result().status_code for poll in done] == [503]
+            await server.post(conversation, {"type": "conversation.configure", "config": {"title": "x"}})
+            for poll in waiting:
+                answer = await poll
+                assert (answer.status_code, answer.json()["head"]) == (200, 2)
 
 
 async def test_commands_beyond_those_in_flight_are_overloaded_and_can_be_sent_again(make_server: MakeServer) -> None:

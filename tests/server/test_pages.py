@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hermes_ws.errors import CommandError
 from hermes_ws.transports.pages import EXAMPLE, LIBRARY, content_security_policy, find
 from tests.wire import Server
 
@@ -81,6 +82,18 @@ def test_a_style_in_an_attribute_or_a_second_script_is_not_forgotten() -> None:
     assert f"script-src 'self' {_hash('1')} {_hash('2')}; style-src {_hash('a')};" in policy
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_a_checkout_with_other_line_ends_serves_a_page_that_may_run_its_script(end: str) -> None:
+    page = f"<script>{end}go();{end}</script>".encode()
+    assert f"script-src 'self' {_hash(chr(10) + 'go();' + chr(10))};" in content_security_policy(page)
+
+
+def test_an_installation_without_the_files_says_what_is_missing_and_what_to_do() -> None:
+    with pytest.raises(CommandError, match=r"without its missing\.js; install the package anew") as caught:
+        find("missing.js")
+    assert caught.value.code == "not_found"
+
+
 @pytest.mark.parametrize("name", [EXAMPLE, LIBRARY])
 def test_a_checkout_has_them_among_the_examples_and_a_wheel_beside_what_serves_them(name: str) -> None:
     assert find(name) == ROOT / "examples" / "js-client" / name
@@ -94,6 +107,16 @@ def test_the_example_is_short_and_makes_no_markup_of_what_it_is_told() -> None:
     assert max(map(len, page.splitlines())) <= 120
     for dangerous in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert dangerous not in page
+
+
+@pytest.mark.parametrize("path", ["/ws", "/ws/demo", "/ws/new?plain=1"])
+async def test_whoever_looks_at_the_address_of_a_socket_is_told_that_it_is_one(server: Server, path: str) -> None:
+    async with server.http(key="") as http:
+        answer = await http.get(path)
+        nothing = await http.get("/wss")
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert "WebSocket" in answer.json()["message"]
+    assert nothing.status_code == 404
 
 
 async def test_the_welcome_and_the_root_say_where_they_are(server: Server) -> None:
