@@ -57,6 +57,23 @@ def a_stream_does_not_know_where_its_client_has_got_to() -> None:
     replace(log_query, "number", lambda number: lambda text, what, default: number(None, what, default))
 
 
+@mutant(
+    1,
+    STREAM + "test_whoever_comes_back_after_a_deletion_gets_the_next_log_whole_although_it_is_longer_by_then",
+)
+def a_stream_of_a_deleted_log_leaves_its_client_in_the_middle_of_the_next() -> None:
+    from hermes_ws.transports import event_stream
+
+    replace(event_stream, "_DELETED", lambda _: b": the conversation was deleted\n\n")
+
+
+@mutant(10, "tests/server/test_limits.py::test_one_stream_too_many_is_refused_and_all_else_goes_on")
+def streams_are_not_counted() -> None:
+    from hermes_ws.transports.places import Places
+
+    replace(Places, "held", lambda _: lambda places, answer: answer)
+
+
 @mutant(1, STREAM + "test_what_is_excluded_is_told_before_the_next_event")
 def the_id_of_a_range_is_where_it_begins() -> None:
     from hermes_ws.transports import event_stream
