@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from hermes_ws.errors import CommandError, FrameError
 from hermes_ws.protocol.codec import decode_command
+from hermes_ws.protocol.commands import ANYWHERE
 from hermes_ws.protocol.resources import ConversationList, InteractionList, TicketGrant, TicketRequest
 from hermes_ws.routes.context import json_response
 from hermes_ws.runtime.beginning import begun_by
@@ -88,8 +89,10 @@ class Twins:
             command = decode_command(await body_of(request, self._limits.frame_bytes))
         except FrameError as refused:
             return refusal(refused, refused.command_id)
-        caller = Caller(principal, "http")
-        if request.path_params["conversation_id"] == "new" and command.id is not None:
+        caller, anew = Caller(principal, "http"), request.path_params["conversation_id"] == "new"
+        if anew and isinstance(command, ANYWHERE) and command.conversation_id == "new":  # as it goes to the inbox
+            command = msgspec.structs.replace(command, conversation_id=None)
+        if anew and command.id is not None:
             conversation = await begun_by(self._runtime, command, caller)
         else:
             conversation = await self._runtime.open(ref)
@@ -97,7 +100,7 @@ class Twins:
             answer = await do(self._runtime, conversation, command, caller)
         except CommandError as refused:
             return refusal(refused, command.id)
-        if answer.conversation_id is None and request.path_params["conversation_id"] == "new":
+        if answer.conversation_id is None and anew:
             answer = msgspec.structs.replace(answer, conversation_id=conversation.ref.conversation_id)
         return json_response(answer)
 

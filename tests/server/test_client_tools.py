@@ -545,6 +545,14 @@ async def test_a_command_may_name_its_own_conversation_but_no_other(server: Serv
         assert (refused["code"], refused["path"]) == ("invalid_frame", "$.conversation_id")
 
 
+async def test_a_command_to_the_inbox_is_the_same_one_by_request(server: Server) -> None:
+    command = {"type": "run.start", "id": fresh(), "conversation_id": "new", "input": "hi"}
+    first = await server.post("new", command)
+    assert first["type"] == "ok", first
+    again = await server.post("new", command)
+    assert (again["run_id"], again["duplicate"]) == (first["run_id"], True)
+
+
 # -- beside the OpenAI-compatible routes ----------------------------------------------------------------
 
 
