@@ -57,12 +57,14 @@ const failure = (error) => ({
 const acts = {
   make: ({ what, args }) =>
     new library[what](...(what === "HermesClient" ? [{ WebSocket, ...inward(args[0]) }] : inward(args))),
-  call({ on, path, args, look }) {
+  call({ on, path, args, look, listen }) {
     const names = path.split(".");
     const method = names.pop();
     const owner = names.reduce((object, name) => object[name], objects.get(on));
     const result = owner[method](...inward(args));
-    if (look) void result[look]; // at once: whoever asked will, but is far away
+    // At once, as who programs here would; whoever asked us is far away.
+    if (look) void result[look];
+    for (const [type, listener] of Object.entries(inward(listen ?? {}))) result.on(type, listener);
     return result;
   },
   get: ({ on, path }) => path.split(".").reduce((object, name) => object?.[name], objects.get(on)),

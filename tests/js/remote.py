@@ -197,10 +197,11 @@ class Remote:
     def __hash__(self) -> int:
         return self.handle
 
-    async def call(self, path: str, *args: Any, look: str | None = None) -> Any:
-        """``object.path(...args)``; a promise is waited for. ``look``: at this of the result, in the same breath."""
-        given = self.node.outward(list(args))
-        return await self.node.ask("call", on=self.handle, path=path, args=given, look=look)
+    async def call(self, path: str, *args: Any, look: str | None = None, listen: dict[str, Heard] | None = None) -> Any:
+        """``object.path(...args)``; a promise is waited for. In the same breath there: ``look`` at this of the result,
+        ``listen`` to it."""
+        given, listeners = self.node.outward(list(args)), self.node.outward(listen or {})
+        return await self.node.ask("call", on=self.handle, path=path, args=given, look=look, listen=listeners)
 
     async def get(self, path: str) -> Any:
         """``object.path``; a promise is waited for."""
@@ -345,13 +346,20 @@ class Client(Remote):
 
     async def conversation(self, conversation_id: str, **options: Any) -> Conversation:
         """Opened; ``from_`` is ``from``. Closed when the process is left."""
+        conversation, _ = await self.listening(conversation_id, **options)
+        return conversation
+
+    async def listening(self, conversation_id: str, *types: str, **options: Any) -> tuple[Conversation, list[Heard]]:
+        """The same, with listeners that miss nothing: a conversation connects at once."""
         given = {name.rstrip("_"): value for name, value in options.items()}
-        return Conversation(self.node, await self._opened("conversation", conversation_id, given))
+        listen = {type_: Heard() for type_ in types}
+        opened = await self._opened("conversation", conversation_id, given, listen=listen)
+        return Conversation(self.node, opened), list(listen.values())
 
     async def inbox(self, **options: Any) -> Inbox:
         return Inbox(self.node, await self._opened("inbox", options))
 
-    async def _opened(self, how: str, *args: Any) -> int:
-        opened: Remote = await self.call(how, *args)
+    async def _opened(self, how: str, *args: Any, **beside: Any) -> int:
+        opened: Remote = await self.call(how, *args, **beside)
         self.node.will_be_closed(opened)
         return opened.handle

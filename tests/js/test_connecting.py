@@ -32,8 +32,7 @@ async def client(node: Node, server: Server) -> Client:
 async def test_from_the_start_everything_is_told(server: Server, client: Client) -> None:
     name = fresh()
     await server.post(name, {"type": "conversation.configure", "config": {"title": "t"}})
-    conversation = await client.conversation(name, from_="start")
-    heard = await conversation.on("event")
+    conversation, [heard] = await client.listening(name, "event", from_="start")
     await conversation.ready()
     await heard.until_type("conversation.configured")
     assert await server.log(name) == heard
@@ -43,8 +42,7 @@ async def test_from_a_snapshot_the_state_is_there_and_events_are_new_ones(server
     before = await client.conversation(fresh())
     await before.said("/say early")
     await before.call("close")
-    conversation = await client.conversation(await before.get("id"))
-    events, snapshots = await conversation.on("event"), await conversation.on("snapshot")
+    conversation, [events, snapshots] = await client.listening(await before.get("id"), "event", "snapshot")
     await conversation.ready()
     assert events == []
     assert [item["text"] for item in (await conversation.state())["items"]] == ["/say early", "early"]
@@ -67,8 +65,7 @@ async def test_after_a_number_what_follows_it_is_told(server: Server, client: Cl
     for title in "abc":
         await server.post(name, {"type": "conversation.configure", "config": {"title": title}})
     [created, *_] = await server.log(name)
-    conversation = await client.conversation(name, after=2, epoch=created["epoch"])
-    heard = await conversation.on("event")
+    conversation, [heard] = await client.listening(name, "event", after=2, epoch=created["epoch"])
     await conversation.ready()
     await conversation.reached(4)
     assert [event["config"]["title"] for event in heard] == ["b", "c"]
@@ -92,8 +89,8 @@ async def test_what_was_folded_away_is_accounted_for(node: Node, make_server: Ma
     async with soon():
         while not any(event["type"] == "skipped" for event in (await server.get(PAST))["events"]):
             await asyncio.sleep(0.05)
-    conversation = await (await node.client(server.url, key=server.key)).conversation("c", from_="start")
-    heard = await conversation.on("event")
+    client = await node.client(server.url, key=server.key)
+    conversation, [heard] = await client.listening("c", "event", from_="start")
     await conversation.ready()
     assert await conversation.state() == await conversation.call("snapshot")
     assert heard == [event for event in (await server.get(PAST))["events"] if event["type"] != "skipped"]
@@ -156,8 +153,7 @@ async def test_a_ticket_that_cannot_be_had_is_asked_for_again(node: Node, server
         return await ticket(server, asked["conversation"])
 
     client = await node.client(server.url, getTicket=get_ticket, backoff={"firstMs": 1, "mostMs": 5})
-    conversation = await client.conversation(fresh())
-    heard = await conversation.on("connection")
+    conversation, [heard] = await client.listening(fresh(), "connection")
     await conversation.ready()
     assert len(tries) == 3
     assert any("the backend is asleep" in str(connection.get("reason")) for connection in heard)
@@ -205,8 +201,7 @@ async def test_a_ticket_that_is_refused_now_and_then_is_no_reason_to_go(node: No
 
     async with Proxy.before(server.port) as proxy:
         client = await node.client(proxy.url, getTicket=get_ticket, backoff={"firstMs": 1, "mostMs": 5})
-        conversation = await client.conversation(name)
-        heard = await conversation.on("connection")
+        conversation, [heard] = await client.listening(name, "connection")
         for lives in range(1, 5):
             await heard.until(lambda _, lives=lives: sum(one["status"] == "live" for one in heard) == lives)  # type: ignore[misc]
             proxy.cut_all()
@@ -333,8 +328,7 @@ async def test_one_socket_too_many_waits_until_there_is_room(node: Node, make_se
     client = await node.client(server.url, key=server.key, backoff={"firstMs": 5, "mostMs": 50})
     first = await client.conversation("first")
     await first.ready()
-    second = await client.conversation("second")
-    heard = await second.on("connection")
+    second, [heard] = await client.listening("second", "connection")
     assert (await heard.until(lambda connection: connection["status"] == "waiting"))["code"] == 4529
     await first.call("close")
     assert (await second.said("/say my turn"))["output"] == "my turn"
@@ -347,8 +341,8 @@ async def test_a_client_that_nobody_listens_to_warns_before_it_goes_for_good(nod
 
 async def test_a_client_whose_failure_nobody_looks_at_fails_in_peace(node: Node, server: Server) -> None:
     """The process would say so, and end, if a rejection were left over."""
-    conversation = await (await node.client(server.url, key="wrong")).conversation(fresh())
-    heard = await conversation.on("connection")
+    client = await node.client(server.url, key="wrong")
+    conversation, [heard] = await client.listening(fresh(), "connection")
     await conversation.call("events")
     await conversation.run("hi")
     await heard.until(lambda connection: connection["status"] == "closed")

@@ -107,8 +107,8 @@ async def test_a_line_that_is_cut_as_soon_as_it_is_live_is_not_made_again_all_th
     """Whoever cuts them (a proxy that does not like us) is asked less and less often."""
     async with soon(30), Proxy.before(server.port) as proxy:
         backoff = {"firstMs": 1, "mostMs": 100_000}
-        conversation = await (await node.client(proxy.url, key=server.key, backoff=backoff)).conversation(fresh())
-        heard = await conversation.on("connection")
+        client = await node.client(proxy.url, key=server.key, backoff=backoff)
+        _, [heard] = await client.listening(fresh(), "connection")
         for cuts in range(1, 11):
             await heard.until(lambda _, cuts=cuts: sum(one["status"] == "live" for one in heard) >= cuts)  # type: ignore[misc]
             proxy.cut_all()

@@ -1,13 +1,12 @@
 """The fold in JavaScript comes to what the server's comes to: whatever happened, wherever it begins.
 
-Logs are made by the real session machine, with hypothesis as people, agents, clocks and disks (tests/session), and by
-the real server. ``HERMES_WS_TESTS_LONG=1`` makes many more.
+Logs are made by the real session machine, with hypothesis as people, agents, clocks and disks (tests/session).
+``HERMES_WS_TESTS_LONG=1`` makes many more.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Iterator
 
@@ -17,13 +16,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from hermes_ws.protocol.events import Event
+from tests.faults.watched import LONG
 from tests.js.folding import Folding, assert_same_over_the_window, server_states
 from tests.js.node import needs_node
 from tests.session.test_session_machine import SessionMachine, skipping
 from tests.session.world import as_json, fold_state, without_deltas
 from tests.wire import Json
 
-LONG = os.environ.get("HERMES_WS_TESTS_LONG") == "1"
 EXAMPLES = 2_000 if LONG else 50
 WINDOWS = [(1_000_000, 100_000_000), (1, 100_000_000), (3, 100_000_000), (1_000_000, 1), (1_000_000, 700)]
 """``max_items`` and ``max_bytes`` of snapshots."""

@@ -12,12 +12,14 @@ import pytest
 from tests.client.proxy import Proxy
 from tests.conftest import MakeServer
 from tests.faults.rough import RoughProxy
+from tests.faults.watched import LONG
 from tests.js.node import needs_node
 from tests.js.remote import Client, Conversation, Heard, JsError, Node, Remote, Thrown
 from tests.wire import Json, Server, fresh, soon
 
 pytestmark = needs_node
 
+RUNS = 100 if LONG else 10
 HASTE = {"firstMs": 5, "mostMs": 100}
 CITY: Json = {
     "type": "object",
@@ -341,17 +343,17 @@ async def test_a_call_that_was_told_on_a_dead_line_is_begun_on_the_next(node: No
 @pytest.mark.parametrize("seed", [21, 22])
 async def test_calls_on_a_line_on_which_everything_goes_wrong(node: Node, make_server: MakeServer, seed: int) -> None:
     server = make_server(settings="[readers]\nheartbeat_s = 0.2\n")
-    async with soon(100), RoughProxy.before(server.port, seed=seed) as proxy:
+    async with soon(300 if LONG else 100), RoughProxy.before(server.port, seed=seed) as proxy:
         conversation = await opened(node, server, "c", url=proxy.url, silenceMs=1_500, openTimeoutMs=700)
         handler = Handler()
         await offers(conversation, handler)
-        for number in range(15):
+        for number in range(RUNS):
             proxy.cut_all()
             city = json.dumps({"city": str(number)})
             events = await (await conversation.run(f"/tool weather {city}\n/par\n/tool weather {city}")).events()
             assert outcomes(events) == [("ok", "Rain.")] * 2
         begun = [call["interaction"]["interaction_id"] for _, call in handler.begun]
-        assert len(begun) == len(set(begun)) == 30
+        assert len(begun) == len(set(begun)) == 2 * RUNS
         assert [
             e for e in await server.log("c") if e["type"] == "interaction.resolved" and e["outcome"] != "answered"
         ] == []
@@ -456,8 +458,8 @@ async def test_a_tool_that_the_next_life_offers_a_moment_later_is_in_time(node: 
 async def test_a_tool_that_the_next_life_does_not_offer_is_told_to_the_agent(node: Node, server: Server) -> None:
     name = fresh()
     await a_life_that_ends_in_a_call(node, server, name, grace_ms=50)
-    conversation = await opened(node, server, name, clientId="tab")
-    heard = await conversation.on("event")
+    client = await node.client(server.url, key=server.key, clientId="tab")
+    _, [heard] = await client.listening(name, "event")
     completed = await heard.until_type("tool.completed")
     assert completed["status"] == "error"
     assert "weather" in completed["output"]

@@ -26,7 +26,7 @@ from tests.wire import Json, expect_contiguous, soon, terminals
 
 pytestmark = needs_node
 
-ACTS = 400 if LONG else 45
+ACTS = 400 if LONG else 36
 KILLS = 10 if LONG else 2
 SCRIPTS = (
     "/stream 30 1",
