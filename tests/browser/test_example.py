@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,6 +96,7 @@ async def test_arguments_can_be_changed_before_they_are_allowed(server: Server, 
     await expect(tab.notice).to_contain_text("JSON")
     await arguments.fill('{"command": "echo after"}')
     await tab.press("Allow once")
+    await expect(tab.notice).to_be_hidden()
     await expect(tab.card("Terminal").locator("[data-slot=output]")).to_have_text("after\n")
 
 
@@ -153,6 +155,42 @@ async def test_a_keyboard_is_enough(server: Server, new_tab: NewTab) -> None:
     await expect(tab.page.locator("main > .user [data-slot=text]").last).to_have_text("one\ntwo")
 
 
+async def test_questions_have_their_titles_as_names(server: Server, new_tab: NewTab) -> None:
+    tab = await new_tab()
+    await tab.open(server.url, server.key, fresh())
+    await tab.say("/run date")
+    asked = tab.page.get_by_role("group", name="Allow Terminal?")
+    await asked.get_by_role("button", name="Allow once").click()
+    await expect(asked).to_have_count(0)
+
+
+async def test_several_choices_and_a_text_of_one_s_own_answer_together(server: Server, new_tab: NewTab) -> None:
+    tab = await new_tab()
+    await tab.open(server.url, server.key, fresh())
+    choices = {"question": "Which?", "choices": ["red", "blue", "green"], "multiple": True, "allow_other": True}
+    await tab.say(call("clarify", **choices))
+    await tab.question.get_by_label("Choices").select_option(["red", "green"])
+    await tab.question.get_by_label("Answer").fill("mauve")
+    await tab.picture("several")
+    await tab.press("Answer")
+    await expect(tab.card("Ask").locator("[data-slot=output]")).to_have_text('["red","green","mauve"]')
+
+
+async def test_another_conversation_in_the_address_is_opened(server: Server, new_tab: NewTab) -> None:
+    tab, other = await new_tab(), fresh()
+    await tab.open(server.url, server.key, fresh())
+    await tab.page.evaluate(f"location.hash = '#key={server.key}&c={other}'")
+    await expect(tab.page.get_by_role("heading")).to_have_text(f"hermes-ws · {other}")
+    await tab.is_live()
+
+
+async def test_an_id_that_cannot_be_one_is_said_to_be_so(server: Server, new_tab: NewTab) -> None:
+    tab = await new_tab(but=re.compile("hello world"))
+    await tab.page.goto(f"{server.url}/example#key={server.key}&c=hello world")
+    await expect(tab.notice).to_contain_text("hello world")
+    await expect(tab.page.locator("#line")).to_have_text("not connected")
+
+
 async def test_a_second_run_can_wait_behind_the_first(server: Server, new_tab: NewTab) -> None:
     tab = await new_tab()
     await tab.open(server.url, server.key, fresh())
@@ -184,7 +222,7 @@ async def test_a_form_is_filled_in_or_declined(
     await tab.open(server.url, server.key, conversation)
     await tab.say(f"{call('ask_name')}\n{call('ask_name')}")
     await tab.question.get_by_role("button", name="Send").click()
-    await expect(tab.notice).to_contain_text("name")
+    await expect(tab.question.get_by_label("Name *")).to_be_focused()  # it is required, by the browser's word
     await tab.question.get_by_label("name").fill("Ada")
     await tab.question.get_by_label("age").fill("36")
     await tab.question.get_by_label("newsletter").check()

@@ -72,6 +72,23 @@ async def test_a_network_that_is_pulled_during_a_stream_leaves_the_page_exactly_
         assert (await tab.shown())[-1]["text"] == "the end"
 
 
+async def test_what_was_typed_is_there_to_be_seen_until_the_server_has_it_once(server: Server, new_tab: NewTab) -> None:
+    tab, conversation = await new_tab(but=LINE_LOST), fresh()
+    typed = tab.page.get_by_label("Message")
+    async with Proxy.before(server.port) as network:
+        await tab.open(network.url, server.key, conversation)
+        network.passing.clear()
+        await tab.say("/say the end")
+        await expect(typed).not_to_be_editable()
+        await tab.page.keyboard.press("Enter")
+        await expect(typed).to_have_value("/say the end")
+        network.passing.set()
+        await expect(tab.answer).to_have_text("the end")
+        await expect(typed).to_be_editable()
+        await expect(typed).to_be_empty()
+    await expect(tab.page.locator("main > .user")).to_have_count(1)
+
+
 async def test_a_line_on_which_nothing_is_heard_any_more_is_given_up_and_made_anew(
     server: Server, new_tab: NewTab
 ) -> None:

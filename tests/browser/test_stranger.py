@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Route
 
     from tests.browser.conftest import NewTab
+    from tests.browser.tab import Tab
 
 __all__ = ["mounted"]
 
@@ -103,24 +104,95 @@ async def test_a_page_of_another_origin_imports_the_client_and_just_works(
         await expect(tab.page.locator("#state")).to_have_text("message tool_call tool_call message")
 
 
+def documented(server: Server, key: str) -> str:
+    """The page of the documentation, with an address, a key and a conversation of its own."""
+    page = _snippet("html")
+    assert len(page.splitlines()) <= 30
+    for old, new in (("http://127.0.0.1:8642", server.url), ('"KEY"', f'"{key}"'), ('"demo"', f'"{fresh()}"')):
+        assert old in page
+        page = page.replace(old, new)
+    return page
+
+
+def _snippet(language: str, having: str = "") -> str:
+    text = (ROOT / "docs" / "clients.md").read_text()
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return next(snippet for snippet in found if having in snippet)
+
+
+async def _say(tab: Tab, text: str) -> None:
+    await tab.page.get_by_label("Message").fill(text)
+    await tab.page.keyboard.press("Enter")
+
+
 async def test_the_page_in_the_documentation_works_as_it_stands(
     server: Server, new_tab: NewTab, tmp_path: Path
 ) -> None:
-    found = re.search(r"```html\n(.*?)```", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL)
-    assert found
-    page = found[1].replace("http://127.0.0.1:8642", server.url).replace('"KEY"', f'"{server.key}"')
-    assert server.url in page
-    assert server.key in page
     tab = await new_tab()
-    with served(tmp_path, page.replace('"demo"', f'"{fresh()}"')) as address:
+    with served(tmp_path, documented(server, server.key)) as address:
         await tab.page.goto(address)
-        await tab.page.get_by_label("Message").fill("/ask Which? | red | blue")
-        await tab.page.keyboard.press("Enter")
+        await _say(tab, "/ask Which? | red | blue")
         await tab.page.get_by_role("button", name="blue").click()
         await expect(tab.page.locator("li")).to_have_text(["/ask Which? | red | blue", "Ask: blue"])
-        await tab.page.get_by_label("Message").fill("/say Good bye.")
-        await tab.page.keyboard.press("Enter")
+        await _say(tab, "/ask Why?")
+        await expect(tab.page.locator("main")).to_contain_text("Why?")
+        await _say(tab, "because")
+        await expect(tab.page.locator("li").last).to_have_text("Ask: because")
+        await _say(tab, "/say Good bye.")
         await expect(tab.page.locator("li").last).to_have_text("Good bye.")
+
+
+async def test_its_buttons_keep_the_focus_and_no_call_of_a_client_is_a_question(
+    server: Server, new_tab: NewTab, tmp_path: Path
+) -> None:
+    tab, page = await new_tab(), documented(server, server.key)
+    conversation = next(iter(re.findall(r'conversation\("([^"]+)"\)', page)))
+    with served(tmp_path, page) as address:
+        await tab.page.goto(address)
+        await _say(tab, "/ask Which? | red | blue")
+        await tab.page.get_by_role("button", name="red").focus()
+        await server.post(conversation, {"type": "run.steer", "text": "hurry"})
+        await server.post(conversation, {"type": "run.start", "input": "/tool slow {}"})
+        await tab.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        await expect(tab.page.get_by_role("button", name="red")).to_be_focused()
+        async with server.socket(conversation) as other:
+            tool = {"name": "slow", "description": "Slow.", "parameters": {"type": "object"}}
+            await other.ok("client.update", client_id="other", tools=[tool])
+            await tab.page.keyboard.press("Enter")
+            await expect(tab.page.locator("li").last).to_have_text(re.compile("slow: "))
+            await expect(tab.page.locator("main > *")).to_have_count(0)
+
+
+async def test_it_says_that_the_key_is_wrong_and_that_a_run_was_refused(
+    server: Server, new_tab: NewTab, tmp_path: Path
+) -> None:
+    wrong, right = await new_tab(), await new_tab()
+    with served(tmp_path, documented(server, "wrong")) as address:
+        await wrong.page.goto(address)
+        await expect(wrong.page.get_by_role("status")).to_have_text("closed this key is not known here")
+    with served(tmp_path, documented(server, server.key)) as address:
+        await right.page.goto(address)
+        await expect(right.page.get_by_role("status")).to_have_text("live")
+        await _say(right, "")
+        await expect(right.page.get_by_role("status")).to_contain_text("input")
+
+
+async def test_a_kept_client_id_outlives_a_reload_and_is_no_other_page_s(new_tab: NewTab, tmp_path: Path) -> None:
+    tab = await new_tab()
+    snippet = _snippet("js", "navigator.locks").partition("const client =")[0]
+    page = f'<link rel="icon" href="data:,"><output></output><script type="module">{snippet}'
+    with served(tmp_path, f'{page}document.querySelector("output").textContent = clientId;</script>') as address:
+        await tab.page.goto(address)
+        output = tab.page.locator("output")
+        await expect(output).not_to_be_empty()
+        mine = await output.text_content() or ""
+        await tab.page.reload()
+        await expect(output).to_have_text(mine)
+        async with tab.page.expect_popup() as opened:
+            await tab.page.evaluate("window.open(location.href)")
+        copy = await opened.value
+        await expect(copy.locator("output")).not_to_be_empty()
+        assert await copy.locator("output").text_content() != mine
 
 
 async def test_a_page_asks_its_own_server_for_a_ticket_and_never_has_the_key(
