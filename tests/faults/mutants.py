@@ -622,5 +622,6 @@ def only_beginnings_of_secrets_are_held_back() -> None:
 
 from tests.faults import client_mutants as client_mutants  # noqa: E402
 from tests.faults import compat_mutants as compat_mutants  # noqa: E402 (these register their own, with what is above)
+from tests.faults import inbox_mutants as inbox_mutants  # noqa: E402
 from tests.faults import mcp_mutants as mcp_mutants  # noqa: E402
 from tests.faults import twins_mutants as twins_mutants  # noqa: E402
