@@ -340,7 +340,7 @@ class Session(Reports):
         asked = self._open_interaction(command.interaction_id)
         if role not in asked.answerable_by.roles:
             raise CommandError("not_permitted", f"role {role} may not answer this; {asked.answerable_by.roles} may")
-        if asked.owner is not None and (by.principal, by.client_id) != (asked.owner.principal, asked.owner.client_id):
+        if asked.owner is not None and by != asked.owner.by:
             message = f"client {asked.owner.client_id} of {asked.owner.principal} executes this call; nobody else may"
             raise CommandError("not_permitted", message, path="$.interaction_id")
         if command.digest is not None and command.digest != asked.digest:

@@ -429,7 +429,7 @@ class State:
     @property
     def needs_person(self) -> bool:
         """Whether something is open that people are asked; what a client executes is not."""
-        return any(asked.kind != "client_tool" for asked in self.interactions.values())
+        return any(asked.needs_person for asked in self.interactions.values())
 
     def chain(self, run_id: str) -> list[str]:
         """The run, the one it retries, the one that one retries, and so on."""

@@ -22,6 +22,7 @@ from hermes_ws.client.stream import Received, Stream
 from hermes_ws.protocol.commands import ClientTool, ClientUpdate, Command, InteractionReply, SnapshotGet
 from hermes_ws.protocol.control import Hello, Ok, SnapshotState
 from hermes_ws.protocol.events import InteractionRequested, InteractionResolved
+from hermes_ws.protocol.values import By
 
 __all__ = ["Handler", "Tools", "ToolsOwner", "pick_interactions"]
 
@@ -111,7 +112,7 @@ class Tools:
 
     def _begin(self, asked: InteractionRequested) -> None:
         owner, hello = asked.owner, self._owner.first_hello
-        ours = owner is not None and (owner.principal, owner.client_id) == (hello.principal, self._client_id)
+        ours = owner is not None and owner.by == By(principal=hello.principal, client_id=self._client_id)
         if ours and asked.interaction_id not in self._begun:
             self._begun[asked.interaction_id] = asyncio.create_task(self._execute(asked, asked.seq <= hello.head))
 

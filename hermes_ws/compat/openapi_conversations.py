@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
-
-import msgspec
+from typing import Any, Final
 
 from hermes_ws.compat.openapi import Answer, Body, Header, Operation, Parameter, ServerSentEvents
+from hermes_ws.compat.openapi_parameters import Count, Cursor, page_limit
 from hermes_ws.protocol.commands import Command, ConversationConfigure
 from hermes_ws.protocol.control import Error, Ok, Skipped
 from hermes_ws.protocol.events import EVENT_TYPES, Event
@@ -23,8 +22,6 @@ from hermes_ws.protocol.values import ConversationId
 
 __all__ = ["FIELDS", "OPERATIONS"]
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=10**15 - 1)]
-_Cursor = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}-")]
 _Text: Final = {"type": "string"}
 _TYPE: Final = f"({'|'.join(map(re.escape, EVENT_TYPES))})"
 _LINES: Final = {"application/jsonl": _Text, "application/x-ndjson": _Text}
@@ -33,7 +30,7 @@ _CONVERSATION: Final = Parameter(
     name="conversation_id", where="path", type=ConversationId, about="The conversation. `new`: the server chooses."
 )
 _AFTER: Final = Parameter(
-    name="after", where="query", type=_Count, about="What follows this `seq`; 0 is everything.", empty=True
+    name="after", where="query", type=Count, about="What follows this `seq`; 0 is everything.", empty=True
 )
 _EPOCH: Final = Parameter(
     name="epoch",
@@ -52,18 +49,13 @@ _EXCLUDE: Final = Parameter(
 _LAST: Final = Parameter(
     name="Last-Event-ID",
     where="header",
-    type=_Count,
+    type=Count,
     about="For `text/event-stream`: the last `id` that arrived. It goes before `after`.",
 )
 
 
-def _limit(what: str) -> Parameter:
-    about = f"Most {what} in the page; what is more than the server's own limit is that."
-    return Parameter(name="limit", where="query", type=_Count, about=about, empty=True)
-
-
 def _cursor() -> Parameter:
-    return Parameter(name="cursor", where="query", type=_Cursor, about="`next` of the page before.")
+    return Parameter(name="cursor", where="query", type=Cursor, about="`next` of the page before.")
 
 
 OPERATIONS: Final = (
@@ -74,7 +66,7 @@ OPERATIONS: Final = (
         tag="conversations",
         summary="Conversations, the one with the newest event first",
         parameters=(
-            _limit("conversations"),
+            page_limit("conversations"),
             _cursor(),
         ),
         answers={200: Answer.json(ConversationList, "A page of them.")},
@@ -89,7 +81,7 @@ OPERATIONS: Final = (
         summary="What a person can answer, in every conversation",
         about="""Open approvals, questions, forms and calls of functions, the one that was asked first first; not the
         calls that one client executes.""",
-        parameters=(_limit("of them"), _cursor()),
+        parameters=(page_limit("of them"), _cursor()),
         answers={200: Answer.json(InteractionList, "A page of them.")},
         error=Error,
         refusals=(400,),
@@ -147,7 +139,7 @@ OPERATIONS: Final = (
         parameters=(
             _CONVERSATION,
             Parameter(name="before", where="query", type=str, about="What comes right before this item.", empty=True),
-            _limit("items"),
+            page_limit("items"),
         ),
         answers={200: Answer.json(ItemPage, "A page of them.")},
         error=Error,
@@ -168,11 +160,11 @@ OPERATIONS: Final = (
             _AFTER,
             _EPOCH,
             _EXCLUDE,
-            _limit("events"),
+            page_limit("events"),
             Parameter(
                 name="wait_ms",
                 where="query",
-                type=_Count,
+                type=Count,
                 about="How long to wait for an event, if none is there.",
                 empty=True,
             ),

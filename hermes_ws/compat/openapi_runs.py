@@ -10,6 +10,7 @@ from hermes_ws.compat.openapi import Answer, Body, Operation, Parameter, ServerS
 from hermes_ws.compat.openapi_bodies import Approval, Clarification, RunInput, SteerInput, StopInput
 from hermes_ws.compat.openapi_content import CONTENT, MESSAGES
 from hermes_ws.compat.openapi_openai import ERROR, IDEMPOTENT, JOINED, REPLAYED
+from hermes_ws.compat.openapi_parameters import Count, Cursor, page_limit
 from hermes_ws.compat.openapi_types import AnyOf, ListOf
 from hermes_ws.compat.runs_types import (
     ApprovalRequest,
@@ -22,10 +23,8 @@ from hermes_ws.compat.runs_types import (
     RunState,
 )
 
-__all__ = ["FIELDS", "OPERATIONS", "page_limit"]
+__all__ = ["FIELDS", "OPERATIONS"]
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=10**15 - 1)]
-_Cursor = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}-")]
 _RUN: Final = Parameter(name="run_id", where="path", type=str, about="The run.")
 
 
@@ -102,11 +101,6 @@ class ClarificationTaken(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an earlier request under the same key did it."""
 
 
-def page_limit(what: str) -> Parameter:
-    about = f"Most {what} in the page; the server's own limit holds too."
-    return Parameter(name="limit", where="query", type=_Count, about=about, empty=True)
-
-
 def _clarify(name: str, operation_id: str) -> Operation:
     return Operation(
         method="POST",
@@ -145,7 +139,7 @@ OPERATIONS: Final = (
         summary="Runs, the one that something happened to last first",
         parameters=(
             page_limit("runs"),
-            Parameter(name="after", where="query", type=_Cursor, about="`next` of the page before.", empty=True),
+            Parameter(name="after", where="query", type=Cursor, about="`next` of the page before.", empty=True),
             Parameter(name="status", where="query", type=RunState, about="Only those that stand so.", empty=True),
             Parameter(name="session_id", where="query", type=str, about="Only those of this conversation.", empty=True),
         ),
@@ -174,7 +168,7 @@ OPERATIONS: Final = (
         parameters=(
             _RUN,
             Parameter(
-                name="after", where="query", type=_Count, about="What follows the event with this `id`.", empty=True
+                name="after", where="query", type=Count, about="What follows the event with this `id`.", empty=True
             ),
             Parameter(
                 name="Last-Event-ID",

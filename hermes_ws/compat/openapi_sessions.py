@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
-
-import msgspec
+from typing import Any, Final
 
 from hermes_ws.compat.openapi import Answer, Body, Operation, Parameter, ServerSentEvents
 from hermes_ws.compat.openapi_bodies import SessionCreate, SessionFork, SessionInput, SessionPatch
 from hermes_ws.compat.openapi_openai import ERROR, IDEMPOTENT, JOINED, REPLAYED
-from hermes_ws.compat.openapi_runs import page_limit
+from hermes_ws.compat.openapi_parameters import Count, page_limit
 from hermes_ws.compat.sessions_types import ChatAnswer, Deleted, MessageList, SessionEnvelope, SessionList
 
 __all__ = ["OPERATIONS"]
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=10**15 - 1)]
 _SESSION: Final = Parameter(name="session_id", where="path", type=str, about="The session: a conversation's id.")
 
 OPERATIONS: Final = (
@@ -26,7 +23,7 @@ OPERATIONS: Final = (
         summary="Sessions, the one where something happened last first",
         parameters=(
             page_limit("sessions"),
-            Parameter(name="offset", where="query", type=_Count, about="How many to leave out.", empty=True),
+            Parameter(name="offset", where="query", type=Count, about="How many to leave out.", empty=True),
             Parameter(
                 name="source", where="query", type=str, about="Only those of this source: `api_server`.", empty=True
             ),

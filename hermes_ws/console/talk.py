@@ -63,7 +63,7 @@ class Talk:
             self._write(self._view.event(update))
 
     def _adopt(self, snapshot: Snapshot) -> None:
-        self.open = {asked.interaction_id: asked for asked in snapshot.interactions if asked.kind != "client_tool"}
+        self.open = {asked.interaction_id: asked for asked in snapshot.interactions if asked.needs_person}
         self.active = snapshot.run.run_id if snapshot.run is not None else None
         self.stopping = snapshot.run is not None and snapshot.run.status == "stopping"
         waiting = [run.run_id for run in snapshot.queue]
@@ -78,7 +78,7 @@ class Talk:
                 self.active, self.stopping = event.run_id, False
             case ev.RunStopping():
                 self.stopping = event.run_id == self.active
-            case ev.InteractionRequested() if event.kind != "client_tool":  # that is for a program
+            case ev.InteractionRequested() if event.needs_person:
                 self.open[event.interaction_id] = event
             case ev.InteractionResolved():
                 self.open.pop(event.interaction_id, None)

@@ -428,6 +428,11 @@ class InteractionRequested(RunEvent, frozen=True, kw_only=True, tag="interaction
     owner: Owner | None = None
     """For a call that one client executes: the client."""
 
+    @property
+    def needs_person(self) -> bool:
+        """Whether people are asked: what a client executes is a program's to answer."""
+        return self.kind != "client_tool"
+
 
 class InteractionResolved(RunEvent, frozen=True, kw_only=True, tag="interaction.resolved"):
     """The question is settled, and by whom. Secret answers are redacted."""

@@ -299,6 +299,11 @@ class Owner(Value, frozen=True, kw_only=True):
     grace_ms: int
     """How long it may be gone before that: it may only be reconnecting."""
 
+    @property
+    def by(self) -> By:
+        """The same client, as whoever did something."""
+        return By(principal=self.principal, client_id=self.client_id)
+
 
 class AnswerableBy(Value, frozen=True, kw_only=True):
     """Which roles may answer."""

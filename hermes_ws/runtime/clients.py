@@ -170,7 +170,7 @@ class Clients:
 
     async def gone(self, owner: Owner) -> None:
         """Wait until the client has been gone for longer than it may; for ever, where calls wait for it."""
-        by = By(principal=owner.principal, client_id=owner.client_id)
+        by = owner.by
         known = by in self._there or by in self._gone  # else it has not come back since the server was started
         away_since: float | None = None
         while True:

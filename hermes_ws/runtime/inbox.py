@@ -27,12 +27,13 @@ import structlog
 from hermes_ws.errors import CommandError, StoreError
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode
-from hermes_ws.protocol.control import ControlBase, Heartbeat, InboxChanged, InboxPage, InboxRemoved
+from hermes_ws.protocol.control import Heartbeat, InboxChanged, InboxPage, InboxRemoved
 from hermes_ws.protocol.summaries import ConversationSummary
 from hermes_ws.ranges import AtLeastOne, NonNegative
+from hermes_ws.runtime.outlet import Outlet, Sink
 from hermes_ws.runtime.principal import Principal
 from hermes_ws.runtime.reached import asked_in, conversations, summary_of
-from hermes_ws.runtime.readers import ReaderSettings, Sink
+from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.tail import text_frame
 from hermes_ws.store.base import ConversationLine, ConversationRef, Store
 from hermes_ws.store.directory import is_ephemeral
@@ -220,30 +221,27 @@ class Inboxes:
             reader.beat(uptime)
 
 
-class InboxReader:
+class InboxReader(Outlet):
     """One open inbox."""
 
     def __init__(self, inboxes: Inboxes, principal: Principal, sink: Sink) -> None:
         self.namespace = principal.namespace
         self._inboxes = inboxes
         self._principal = principal
-        self._sink = sink
         self._dirty: dict[str, bool] = {}
         """Conversations to tell of, and of each whether it was deleted in between."""
         self._next: str | None = None
         self._reading = 0
         self._one_at_a_time = asyncio.Lock()
-        self._closed = False
-        self.written_at = inboxes.host.uptime()
+        super().__init__(sink)
+
+    def _uptime(self) -> float:
+        return self._inboxes.host.uptime()
 
     def start(self) -> None:
         """Begin to follow: from here on no change is missed."""
         self._inboxes.enter(self)
         self._sink.on_writable = self.wake
-
-    def control(self, frame: ControlBase) -> None:
-        """Send a frame that is about the connection, or an answer."""
-        self._send([text_frame(encode(frame))])
 
     def mark(self, conversation_id: str, *, removed: bool = False) -> None:
         """There is something to tell of a conversation."""
@@ -362,20 +360,7 @@ class InboxReader:
         if silent and not self._dirty and not self._reading and self._sink.writable:
             self.control(Heartbeat(head=0, ts=self._inboxes.host.now()))
 
-    def close(self, code: CloseCode, reason: str) -> None:
-        """Close the client's socket and stop following."""
-        if not self._closed:
-            self.stop()
-            self._sink.close(code, reason)
-
     def stop(self) -> None:
-        """Stop following: the client is gone."""
-        self._closed = True
-        self._sink.on_writable = None
+        super().stop()
         self._dirty.clear()
         self._inboxes.leave(self)
-
-    def _send(self, frames: list[bytes]) -> None:
-        if not self._closed:
-            self.written_at = self._inboxes.host.uptime()
-            self._sink.send(frames, b"".join(frames))

@@ -103,7 +103,7 @@ def _is_for_people(asked: InteractionRequested) -> bool:
 
 def _waits(summary: ConversationSummary) -> bool:
     """Whether it waits for a person, as :attr:`hermes_ws.state.State.needs_person` says of one in memory."""
-    return any(asked.kind != "client_tool" for asked in summary.interactions)
+    return any(asked.needs_person for asked in summary.interactions)
 
 
 def _must_begin(cursor: str | None) -> None:

@@ -11,7 +11,7 @@ catching up from the store needs one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -20,12 +20,13 @@ import structlog
 from hermes_ws.errors import StoreError
 from hermes_ws.protocol.close import CloseCode
 from hermes_ws.protocol.codec import encode
-from hermes_ws.protocol.control import ControlBase, Heartbeat, Live, Snapshot
+from hermes_ws.protocol.control import Heartbeat, Live
 from hermes_ws.ranges import AtLeastOne, Seconds
+from hermes_ws.runtime.outlet import Outlet, Sink
 from hermes_ws.runtime.tail import Chunk, Tail, page_chunk, text_frame, told
 from hermes_ws.store.base import ConversationRef, Store
 
-__all__ = ["Reader", "ReaderSettings", "Sink", "Source"]
+__all__ = ["Reader", "ReaderSettings", "Source"]
 
 log = structlog.get_logger("hermes_ws.readers")
 
@@ -47,25 +48,6 @@ class ReaderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What a conversation's newest events may weigh in memory; older ones are read from the store."""
     page_events: AtLeastOne = 1_000
     """Events read from the store at once, for a reader that is behind."""
-
-
-class Sink(Protocol):
-    """Where a reader's frames go."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether more may be sent now. When it becomes true again, ``on_writable`` is called."""
-        ...
-
-    on_writable: Callable[[], None] | None
-
-    def send(self, frames: Sequence[bytes], joined: bytes) -> None:
-        """Send text frames; ``joined`` is all of them, ready for the wire. Does not wait."""
-        ...
-
-    def close(self, code: int, reason: str) -> None:
-        """Close, after what was sent."""
-        ...
 
 
 class Source(Protocol):
@@ -92,20 +74,17 @@ class Source(Protocol):
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
 
 
-class Reader:
+class Reader(Outlet):
     """One client's cursor."""
 
     __slots__ = (
         "_catching_up",
-        "_closed",
         "_cursor",
         "_exclude",
         "_live_at",
         "_settings",
-        "_sink",
         "_skipped_from",
         "_source",
-        "written_at",
     )
 
     def __init__(
@@ -120,25 +99,22 @@ class Reader:
     ) -> None:
         """Deliver what follows ``cursor``; say ``live`` when ``live_at`` is reached."""
         self._source = source
-        self._sink = sink
         self._cursor = cursor
         self._live_at: int | None = live_at
         self._exclude = exclude
         self._settings = settings
         self._skipped_from: int | None = None
         self._catching_up = False
-        self._closed = False
-        self.written_at = source.uptime()
+        super().__init__(sink)
+
+    def _uptime(self) -> float:
+        return self._source.uptime()
 
     def start(self) -> None:
         """Begin to deliver."""
         self._source.readers.add(self)
         self._sink.on_writable = self.wake
         self.wake()
-
-    def control(self, frame: ControlBase | Snapshot) -> None:
-        """Send a frame that is about the connection."""
-        self._send([text_frame(encode(frame))])
 
     def wake(self) -> None:
         """Write what there is to write, as far as the sink takes it."""
@@ -174,8 +150,7 @@ class Reader:
     def _take(self, chunk: Chunk) -> None:
         self._cursor, self._skipped_from = chunk.to, chunk.skipped_from
         if chunk.frames:
-            self.written_at = self._source.uptime()
-            self._sink.send(chunk.frames, chunk.joined)
+            self._write(chunk.frames, chunk.joined)
 
     async def _catch_up(self) -> None:
         """Page from the store until the cursor is in the tail, or the sink is full."""
@@ -227,19 +202,6 @@ class Reader:
         if silent and self._live_at is None and self._cursor == self._source.committed and self._sink.writable:
             self._send([*self._flushed(), text_frame(encode(Heartbeat(head=self._cursor, ts=self._source.now())))])
 
-    def close(self, code: CloseCode, reason: str) -> None:
-        """Close the client's socket and stop delivering."""
-        if not self._closed:
-            self.stop()
-            self._sink.close(code, reason)
-
     def stop(self) -> None:
-        """Stop delivering: the client is gone."""
-        self._closed = True
-        self._sink.on_writable = None
+        super().stop()
         self._source.readers.discard(self)
-
-    def _send(self, frames: list[bytes]) -> None:
-        if not self._closed:
-            self.written_at = self._source.uptime()
-            self._sink.send(frames, b"".join(frames))

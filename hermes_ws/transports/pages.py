@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -44,24 +45,28 @@ def find(name: str) -> Path:
 
 
 @cache
-def _read(name: str) -> bytes:
-    """Read once: it does not change while we run."""
-    return find(name).read_bytes()
+def _file(name: str) -> tuple[bytes, Mapping[str, str]]:
+    """What a file contains, and what is said of it. Read once: it does not change while we run."""
+    body = find(name).read_bytes()
+    headers = {"etag": f'"{hashlib.sha256(body).hexdigest()}"', "cache-control": "no-cache"}
+    if name == EXAMPLE:
+        kind = {"content-type": "text/html; charset=utf-8", "content-security-policy": content_security_policy(body)}
+    else:
+        kind = {"content-type": "text/javascript; charset=utf-8"}
+    return body, headers | kind
 
 
 async def _library(request: Request) -> Response:
-    return _answer(request, _read(LIBRARY), {"content-type": "text/javascript; charset=utf-8"})
+    return _answer(request, LIBRARY)
 
 
 async def _example(request: Request) -> Response:
-    page = _read(EXAMPLE)
-    own = {"content-type": "text/html; charset=utf-8", "content-security-policy": content_security_policy(page)}
-    return _answer(request, page, own)
+    return _answer(request, EXAMPLE)
 
 
-def _answer(request: Request, body: bytes, headers: dict[str, str]) -> Response:
+def _answer(request: Request, name: str) -> Response:
     """The file, or that the one that is there already is it."""
-    headers |= {"etag": f'"{hashlib.sha256(body).hexdigest()}"', "cache-control": "no-cache"}
+    body, headers = _file(name)
     if headers["etag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers)

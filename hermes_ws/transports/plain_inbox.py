@@ -113,7 +113,7 @@ class PlainInbox:
 
 def _for_people(summary: ConversationSummary) -> list[InteractionRequested]:
     """What is asked, but for calls that a client executes."""
-    return [asked for asked in summary.interactions if asked.kind != "client_tool"]
+    return [asked for asked in summary.interactions if asked.needs_person]
 
 
 def _said(summary: ConversationSummary) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from hermes_ws.runtime.readers import ReaderSettings, Sink
+from hermes_ws.runtime.outlet import Sink
+from hermes_ws.runtime.readers import ReaderSettings
 from hermes_ws.runtime.tail import payload_of, text_frame
 from hermes_ws.transports.frames import EXTENSION, FrameConnection
 from hermes_ws.transports.plain import plain_lines

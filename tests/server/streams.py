@@ -11,9 +11,18 @@ from urllib.parse import urlencode
 
 import httpx2
 
-from tests.wire import PATIENCE_S, Json, Server, line
+from tests.wire import PATIENCE_S, Json, Server, fresh, line
 
 LINES = ("application/jsonl", "application/x-ndjson")
+
+
+async def spoken(server: Server, *scripts: str) -> str:
+    """A conversation with finished runs."""
+    conversation = fresh()
+    async with server.socket(conversation) as socket:
+        for script in scripts or ("hello",):
+            await socket.run(script)
+    return conversation
 
 
 class Message(NamedTuple):

@@ -22,19 +22,10 @@ from tests.runtime.conftest import REF, GatedStore, send, until
 from tests.runtime.conftest import runtime as runtime
 from tests.runtime.conftest import store as store
 from tests.server.lines import Line, over
-from tests.server.streams import Parser, asked, dechunked, reads_on, stops_reading, stream
+from tests.server.streams import Parser, asked, dechunked, reads_on, spoken, stops_reading, stream
 from tests.wire import Server, expect_contiguous, fresh, resident_kb, soon, wait_for
 
 EVENTS = "text/event-stream"
-
-
-async def spoken(server: Server, *scripts: str) -> str:
-    """A conversation with finished runs."""
-    conversation = fresh()
-    async with server.socket(conversation) as socket:
-        for script in scripts or ("hello",):
-            await socket.run(script)
-    return conversation
 
 
 async def counted(server: Server, conversation: str, **query: Any) -> list[str]:

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.conftest import MakeServer
+from tests.server.streams import spoken
 from tests.wire import Json, Server, expect_contiguous, fresh, soon
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -23,15 +24,6 @@ TALK = "/think hm\n/tool list_files {}\n/say hello"
 
 def at(conversation: str, rest: str = "") -> str:
     return f"/api/conversations/{conversation}{rest}"
-
-
-async def spoken(server: Server, *scripts: str) -> str:
-    """A conversation with finished runs."""
-    conversation = fresh()
-    async with server.socket(conversation) as socket:
-        for script in scripts or ("hello",):
-            await socket.run(script)
-    return conversation
 
 
 async def snapshot(server: Server, conversation: str) -> Json:
